@@ -1,0 +1,1 @@
+"""Episodes: their in-memory form, and the bags they live in."""
