@@ -60,6 +60,7 @@ class EpisodeData:
     frames: dict[str, Frames]  # camera name -> frames
     chunk_ids: tuple[str, ...] = ()
     policy_versions: tuple[str, ...] = ()  # of each chunk
+    breaks: tuple[int, ...] = ()  # steps whose successor is missing: row t + 1 is not what followed step t
     info: dict[str, object] = field(default_factory=dict)
 
     @property
