@@ -1,0 +1,121 @@
+"""The life of a node: lifecycle base class and the `main()` of every entry point."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from aloe_core.errors import AloeError
+from rclpy.executors import (
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+
+from aloe_ros.parameters import declare
+
+NodeT = TypeVar("NodeT", bound=Node)
+
+
+class AloeLifecycleNode(LifecycleNode):
+    """A lifecycle node; subclasses override configure, activate, deactivate and cleanup, which may raise AloeError.
+
+    With `autostart` (default) `run` configures and activates it, so no manager is needed. rclpy swallows exceptions
+    of transition callbacks; here an AloeError is logged, the transition fails, and under autostart the node ends.
+    """
+
+    def __init__(self, name: str, **kwargs) -> None:
+        super().__init__(name, **kwargs)
+        self.failure: Exception | None = None
+        self.autostart = declare(
+            self,
+            "autostart",
+            True,
+            "Configure and activate without a lifecycle manager.",
+        )
+
+    def configure(self) -> None:
+        """Create publishers, subscriptions and the objects behind them."""
+
+    def activate(self) -> None:
+        """Begin to act."""
+
+    def deactivate(self) -> None:
+        """Stop acting, keep everything configured."""
+
+    def cleanup(self) -> None:
+        """Undo `configure`; also called at shutdown."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self.configure) or super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self.activate) or super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self.deactivate) or super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self.cleanup) or super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self.cleanup) or super().on_shutdown(state)
+
+    def start(self) -> None:
+        """Configure and activate; raises what the transition raised."""
+        for transition in (self.trigger_configure, self.trigger_activate):
+            transition()
+            if self.failure is not None:
+                raise self.failure
+
+    def _guarded(self, step: Callable[[], None]) -> TransitionCallbackReturn | None:
+        self.failure = None
+        try:
+            step()
+        except AloeError as error:
+            self.get_logger().error(str(error))
+            self.failure = error
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001  rclpy would drop it without a word; `start` raises it again
+            self.get_logger().fatal(f"{step.__qualname__}: {error!r}")
+            self.failure = error
+            return TransitionCallbackReturn.ERROR
+        return None
+
+
+def run(
+    make_node: Callable[[], NodeT],
+    *,
+    threads: int = 1,
+    close: Callable[[NodeT], None] | None = None,
+) -> int:
+    """Spin a node until it is told to stop and return the exit code.
+
+    A lifecycle node is configured and activated first unless `autostart` is false. `close` runs last, after ROS may
+    already be shut down, so it must not publish. AloeError prints as one sentence, code 2; SIGINT and SIGTERM are 0.
+    """
+    rclpy.init()
+    node: NodeT | None = None
+    try:
+        node = make_node()
+        if isinstance(node, AloeLifecycleNode) and node.autostart:
+            node.start()
+        executor = (
+            SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
+        )
+        executor.add_node(node)
+        executor.spin()
+    except AloeError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        if node is not None:
+            if close is not None:
+                close(node)
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
