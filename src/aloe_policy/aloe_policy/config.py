@@ -1,0 +1,46 @@
+"""Size and shape of the native policy."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aloe_core.contract import RobotContract
+
+
+class FlowConfig(BaseModel):
+    """Everything needed to build a FlowPolicy before its weights are loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cameras: tuple[str, ...]
+    height: int  # pixels the encoder sees; frames of another size are resized
+    width: int
+    state_dim: int
+    action_dim: int
+    horizon: int  # H, control steps predicted
+    execute: int  # h, control steps run and scored
+    gripper_dims: tuple[int, ...] = ()  # predicted as absolute positions, the others relative to the state
+    knot_stride: int = Field(5, ge=1)  # the flow predicts every knot_stride-th step, linear in between
+    keypoints: int = Field(32, ge=1)  # spatial-softmax points per camera
+    channels: tuple[int, int, int] = (24, 32, 48)
+    text_buckets: int = 512  # hashed words
+    text_dim: int = 16
+    width_head: int = 384
+    blocks_head: int = 3
+    flow_steps: int = 8  # Euler steps when sampling
+
+    @classmethod
+    def for_contract(cls, contract: RobotContract, **overrides: object) -> FlowConfig:
+        """Return the configuration that fits `contract`, with `overrides` on top."""
+        camera = contract.cameras[0]
+        base: dict[str, object] = {
+            "cameras": tuple(contract.camera_names),
+            "height": min(camera.height, 96),
+            "width": min(camera.width, 96),
+            "state_dim": contract.action_dim,
+            "action_dim": contract.action_dim,
+            "horizon": contract.chunk.horizon,
+            "execute": contract.chunk.execute,
+            "gripper_dims": tuple(i for i, j in enumerate(contract.joints) if j.unit == "m"),
+        }
+        return cls.model_validate(base | overrides)

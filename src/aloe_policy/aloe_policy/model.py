@@ -1,0 +1,100 @@
+"""The native policy: a compact flow-matching vision-language-action model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aloe_policy.config import FlowConfig
+from aloe_policy.flow import FlowHead
+from aloe_policy.knots import interpolation, knot_rows
+from aloe_policy.text import PAD
+from aloe_policy.vision import KeypointEncoder
+
+
+@dataclass(frozen=True)
+class ObsBatch:
+    """A batch of observations."""
+
+    images: Tensor  # uint8 [B, cameras, 3, H, W], cameras in config order
+    state: Tensor  # float32 [B, J]
+    text: Tensor  # int64 [B, words]
+
+
+class FlowPolicy(nn.Module):
+    """Images, joint positions and text to chunks of joint positions.
+
+    `features` is computed once per observation; flow loss, sampling and the critic all start from it.
+    """
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        rows = knot_rows(config.horizon, config.knot_stride)
+        self.knots = len(rows)
+        self.encoders = nn.ModuleList(
+            KeypointEncoder(config.channels, config.keypoints) for _ in config.cameras
+        )
+        self.words = nn.Embedding(config.text_buckets, config.text_dim, padding_idx=PAD)
+        self.feature_dim = 3 * config.keypoints * len(config.cameras) + config.text_dim + config.state_dim
+        self.head = FlowHead(
+            self.knots * config.action_dim,
+            self.feature_dim,
+            config.width_head,
+            config.blocks_head,
+            config.flow_steps,
+        )
+        relative = torch.ones(config.action_dim)
+        relative[list(config.gripper_dims)] = 0.0
+        self.register_buffer("relative", relative, persistent=False)
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
+        self.register_buffer(
+            "interpolation", interpolation(config.horizon, config.knot_stride), persistent=False
+        )
+        # Normalisation is part of the weights: a policy without its own statistics is another policy.
+        self.register_buffer("state_mean", torch.zeros(config.state_dim))
+        self.register_buffer("state_std", torch.ones(config.state_dim))
+        self.register_buffer("knot_mean", torch.zeros(self.knots, config.action_dim))
+        self.register_buffer("knot_std", torch.ones(self.knots, config.action_dim))
+
+    def features(self, obs: ObsBatch) -> Tensor:
+        """[B, feature_dim]: keypoints per camera, mean word embedding, normalised state."""
+        images = obs.images.to(self.state_mean.dtype).div(127.5).sub(1.0)
+        if images.shape[-2:] != (self.config.height, self.config.width):
+            size = (self.config.height, self.config.width)
+            images = F.interpolate(images.flatten(0, 1), size, mode="area").view(*images.shape[:3], *size)
+        points = [
+            encoder(images[:, i].contiguous(memory_format=torch.channels_last))
+            for i, encoder in enumerate(self.encoders)
+        ]
+        present = (obs.text != PAD).float()
+        text = self.words(obs.text).sum(1) / present.sum(1, keepdim=True).clamp_min(1)
+        return torch.cat([*points, text, self.normal_state(obs.state)], 1)
+
+    def normal_state(self, state: Tensor) -> Tensor:
+        return (state - self.state_mean) / self.state_std
+
+    def encode_actions(self, chunks: Tensor, state: Tensor) -> Tensor:
+        """Chunks [B, n, H, A] (or [B, H, A]) seen from state [B, J] -> normalised knots [.., knots, A]."""
+        anchor = (state * self.relative).view(state.shape[0], *[1] * (chunks.dim() - 2), -1)
+        return (chunks[..., self.rows, :] - anchor - self.knot_mean) / self.knot_std
+
+    def decode_actions(self, knots: Tensor, state: Tensor) -> Tensor:
+        """Normalised knots [B, n, knots, A] and state [B, J] -> joint positions [B, n, H, A]."""
+        anchor = (state * self.relative)[:, None, None]
+        return self.interpolation @ (knots * self.knot_std + self.knot_mean + anchor)
+
+    def flow_loss(self, z: Tensor, state: Tensor, chunks: Tensor, length: Tensor) -> Tensor:
+        """Flow-matching error per sample [B]; chunks [B, H, A] of which the first length [B] steps exist."""
+        data = self.encode_actions(chunks, state)
+        valid = (self.rows[None] < length[:, None])[..., None].expand_as(data)
+        return self.head.loss(z, data.flatten(1), valid.flatten(1).to(data.dtype))
+
+    def sample_knots(self, z: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n samples for each z [B, Z] -> normalised knots [B, n, knots, A]."""
+        shape = (z.shape[0], n, self.head.dim)
+        noise = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
+        return self.head.sample(z, noise).unflatten(-1, (self.knots, -1))

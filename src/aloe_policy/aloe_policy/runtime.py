@@ -1,0 +1,180 @@
+"""A checkpoint, loaded and ready to drive: sample several chunks, send the one the critic trusts most."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from aloe_core.checkpoint import verify_checkpoint
+from aloe_core.contract import RobotContract
+from aloe_core.errors import AloeError
+from aloe_core.types import Chunk, Inference, Observation, Value
+from aloe_policy.config import FlowConfig
+from aloe_policy.critic import ChunkCritic, CriticConfig
+from aloe_policy.model import FlowPolicy, ObsBatch
+from aloe_policy.text import tokenize
+
+POLICY_FILE = "model.safetensors"
+CRITIC_FILE = "critic.safetensors"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks of a checkpoint."""
+
+    policy: FlowPolicy
+    critic: ChunkCritic | None
+    config: dict[str, object]
+    version: str
+
+
+def load_models(directory: str | Path, contract: RobotContract, *, expect_sha256: str | None = None) -> Models:
+    """Verify a checkpoint and build its networks; every tensor must be there, fit and be finite, else AloeError."""
+    directory = Path(directory)
+    manifest = verify_checkpoint(directory, contract_hash=contract.hash, expect_sha256=expect_sha256)
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        policy = FlowPolicy(FlowConfig.model_validate(config["policy"]))
+        critic = ChunkCritic(CriticConfig.model_validate(config["critic"])) if config.get("critic") else None
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise AloeError(f"{path}: not the configuration of a native policy ({' '.join(str(error).split())}).") from error
+    _check_shape(policy.config, contract, path)
+    _load(policy, directory / POLICY_FILE)
+    if critic is not None:
+        _load(critic, directory / CRITIC_FILE)
+    return Models(policy, critic, config, manifest.version)
+
+
+def load_runtime(
+    directory: str | Path,
+    contract: RobotContract,
+    candidates: int = 8,
+    device: str = "cpu",
+    *,
+    expect_sha256: str | None = None,
+) -> FlowRuntime:
+    """Verify and load a checkpoint for driving; `candidates` chunks are sampled when it has a critic, else one."""
+    models = load_models(directory, contract, expect_sha256=expect_sha256)
+    return FlowRuntime(models, contract, candidates, device)
+
+
+class FlowRuntime:
+    """PolicyRuntime of the native policy. Sampling depends on (seed, chunk number) only, so a run can be repeated."""
+
+    def __init__(self, models: Models, contract: RobotContract, candidates: int = 8, device: str = "cpu") -> None:
+        if candidates < 1:
+            raise AloeError(f"candidates = {candidates}: expected at least 1.")
+        self.version = models.version
+        self.contract = contract
+        self.candidates = candidates if models.critic is not None else 1
+        self.device = torch.device(device)
+        self.policy = models.policy.to(self.device).eval()
+        self.critic = models.critic.to(self.device).eval() if models.critic is not None else None
+        self._lower = torch.tensor(contract.lower, dtype=torch.float32, device=self.device)
+        self._upper = torch.tensor(contract.upper, dtype=torch.float32, device=self.device)
+
+    @torch.inference_mode()
+    def infer(self, obs: Observation) -> Inference:
+        """Return the chunk to run; AloeError if the observation does not fit the contract."""
+        start = time.perf_counter()
+        batch = self._batch(obs)
+        generator = torch.Generator(self.device).manual_seed((obs.seed * 1_000_003 + obs.chunk_number) % 2**63)
+        z = self.policy.features(batch)
+        knots = self.policy.sample_knots(z, self.candidates, generator)
+        chunks = self.policy.decode_actions(knots, batch.state).clamp(self._lower, self._upper)
+        best, value = self._choose(z, batch, chunks)
+        actions = chunks[0, best].cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise AloeError(f"Policy {self.version}: the chunk is not finite; roll back to an earlier checkpoint.")
+        chunk = Chunk(
+            chunk_id=f"{self.version}/{obs.seed}/{obs.chunk_number}/{obs.stamp}",
+            stamp=obs.stamp,
+            dt=self.contract.dt,
+            actions=actions,
+            execute=self.policy.config.execute,
+            policy_version=self.version,
+        )
+        return Inference(chunk, value, self.candidates, time.perf_counter() - start)
+
+    def _choose(self, z: torch.Tensor, batch: ObsBatch, chunks: torch.Tensor) -> tuple[int, Value | None]:
+        if self.critic is None:
+            return 0, None
+        length = torch.full((1,), self.critic.config.steps, device=self.device)
+        tokens = self.critic.encode(chunks, batch.state * self.policy.relative, length)
+        q = self.critic(z, tokens)[:, 0]
+        q_min = q.min(0).values
+        best = int(q_min.argmax())
+        value = Value(
+            q_min=float(q_min[best]),
+            q_mean=float(q[:, best].mean()),
+            q_std=float(q[:, best].std(correction=0)),
+            v=float(q_min.mean()),
+            critic_version=self.version,
+        )
+        return best, value
+
+    def _batch(self, obs: Observation) -> ObsBatch:
+        images = []
+        for camera in self.contract.cameras:
+            image = obs.images.get(camera.name)
+            if image is None:
+                raise AloeError(f"Observation: no image of camera {camera.name!r}, which the policy needs.")
+            if image.shape != (camera.height, camera.width, 3):
+                raise AloeError(
+                    f"Observation: camera {camera.name!r} has shape {image.shape}: expected "
+                    f"{(camera.height, camera.width, 3)}, as in contract {self.contract.name}."
+                )
+            images.append(torch.from_numpy(image).permute(2, 0, 1))
+        if obs.state.shape != (self.contract.action_dim,) or not np.isfinite(obs.state).all():
+            raise AloeError(
+                f"Observation: joint state of shape {obs.state.shape}: expected {self.contract.action_dim} finite values."
+            )
+        words = tokenize(obs.instruction, self.policy.config.text_buckets)
+        return ObsBatch(
+            images=torch.stack(images)[None].to(self.device),
+            state=torch.from_numpy(np.asarray(obs.state, np.float32))[None].to(self.device),
+            text=torch.tensor([words], device=self.device),
+        )
+
+
+def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> None:
+    for key, got, expected in (
+        ("cameras", list(config.cameras), contract.camera_names),
+        ("action_dim", config.action_dim, contract.action_dim),
+        ("horizon", config.horizon, contract.chunk.horizon),
+        ("execute", config.execute, contract.chunk.execute),
+    ):
+        if got != expected:
+            raise AloeError(f"{path}: policy.{key} = {got!r}: expected {expected!r}, as in contract {contract.name}.")
+
+
+def _load(module: torch.nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (OSError, ValueError) as error:
+        raise AloeError(f"{path}: cannot be read ({error}).") from error
+    except Exception as error:  # safetensors raises its own type, which it does not export
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise AloeError(f"{path}: not a safetensors file ({error}).") from error
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        what = f"tensor {missing[0]!r} is missing" if missing else f"tensor {extra[0]!r} is not expected"
+        raise AloeError(f"{path}: {what}; the checkpoint was written for another model.")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise AloeError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}: expected {tuple(expected[name].shape)}."
+            )
+        if not torch.isfinite(tensor).all():
+            raise AloeError(f"{path}: {name} holds values that are not finite.")
+    module.load_state_dict(tensors)
