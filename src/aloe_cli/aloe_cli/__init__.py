@@ -1,0 +1,1 @@
+"""The `./aloe` command: one file per verb in `aloe_cli.verbs`, imported only when that verb runs."""
