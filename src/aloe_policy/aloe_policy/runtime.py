@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from aloe_core.checkpoint import verify_checkpoint
@@ -159,12 +160,8 @@ def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> Non
 def _load(module: torch.nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
-    except (OSError, ValueError) as error:
-        raise AloeError(f"{path}: cannot be read ({error}).") from error
-    except Exception as error:  # safetensors raises its own type, which it does not export
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise AloeError(f"{path}: not a safetensors file ({error}).") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AloeError(f"{path}: cannot be read as safetensors ({error}).") from error
     expected = module.state_dict()
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:

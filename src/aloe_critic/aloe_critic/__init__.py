@@ -1,0 +1,1 @@
+"""The off-robot side: replay, critics, learners, trainer and evaluation reports. Imports without ROS."""

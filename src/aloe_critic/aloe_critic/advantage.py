@@ -1,0 +1,51 @@
+"""Advantages of replayed chunks and the weights they get (ALOE, arXiv 2602.12691)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aloe_critic.hyper import Hyper
+from aloe_critic.td import ChunkTable, data_tokens, sample_tokens
+from aloe_policy.critic import ChunkCritic
+from aloe_policy.model import FlowPolicy
+
+
+@torch.no_grad()
+def advantages(
+    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, samples: int, batch: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy, and Q_pess, each float32 [N]."""
+    a, q = [], []
+    for pick in torch.arange(len(table.windows)).split(batch):
+        obs = table.windows.obs[pick]
+        z, state = table.z[obs], table.state[obs]
+        q_data = critic(z, data_tokens(policy, critic, table, pick)).min(0).values.squeeze(-1)
+        v = critic(z, sample_tokens(policy, critic, z, state, samples)).min(0).values.mean(-1)
+        a.append(q_data - v)
+        q.append(q_data)
+    return torch.cat(a), torch.cat(q)
+
+
+def advantage_weights(advantage: Tensor, beta: float, epsilon: float) -> Tensor:
+    """w = exp(clip(A / beta, -epsilon, epsilon)); 1 at A = 0, within [e^-epsilon, e^epsilon]."""
+    return (advantage / beta).clamp(-epsilon, epsilon).exp().detach()
+
+
+def effective_size(weight: Tensor) -> float:
+    """(sum w)^2 / (n sum w^2), in (0, 1]: the share of samples that still counts."""
+    return float(weight.sum().square() / (len(weight) * weight.square().sum()))
+
+
+def fit_beta(advantage: Tensor, hyper: Hyper) -> float:
+    """Return the temperature whose weights have the wanted effective size (bisection; size grows with beta)."""
+    if hyper.beta:
+        return hyper.beta
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        if effective_size(advantage_weights(advantage, middle, hyper.epsilon)) < hyper.effective_size:
+            low = middle
+        else:
+            high = middle
+    return high

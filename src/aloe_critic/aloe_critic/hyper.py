@@ -1,0 +1,79 @@
+"""Every hyperparameter of the learners, with its default and its reason."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aloe_core.errors import AloeError
+
+
+class Hyper(BaseModel):
+    """Hyperparameters; steps are optimiser steps, horizons are control steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = Field(0, ge=0)  # torch threads; 0 = all cores
+
+    # Data
+    stride: int = Field(5, ge=1)  # a window starts every `stride` control steps; 5 = once a camera frame at 10 Hz
+    max_length: float = Field(0, ge=0)  # control steps that normalise rewards; 0 = longest episode seen
+    failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
+
+    # Behaviour cloning, images to chunks end to end
+    bc_steps: int = Field(900, ge=1)
+    bc_batch: int = Field(64, ge=1)
+    bc_lr: float = Field(1e-3, gt=0)
+    image_shift: int = Field(2, ge=0)  # pixels of random shift; more would blur where things are
+    brightness: float = Field(0.15, ge=0)  # relative random brightness and contrast
+    state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
+    keypoints: int = Field(32, ge=1)
+    width_head: int = Field(384, ge=8)
+
+    # Critic (ALOE, arXiv 2602.12691)
+    gamma: float = Field(0.998, gt=0, le=1)  # per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s
+    heads: int = Field(5, ge=1)  # K
+    critic_width: int = Field(256, ge=8)
+    critic_layers: int = Field(3, ge=2)
+    critic_steps: int = Field(1500, ge=0)
+    critic_batch: int = Field(256, ge=1)
+    critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps
+    tau: float = Field(0.01, gt=0, le=1)  # Polyak step of the target; the paper's 0.005 needs more steps
+    target: Literal["min", "mean", "own"] = "min"  # aggregate over target heads
+    target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
+    target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
+    clip: float = Field(1.0, gt=0)  # gradient norm
+
+    # Policy improvement
+    value_samples: int = Field(4, ge=1)  # N chunks for V(s)
+    epsilon: float = Field(5.0, gt=0)  # clip of A / beta
+    beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
+    effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
+    actor_steps: int = Field(600, ge=0)
+    actor_batch: int = Field(256, ge=1)
+    actor_lr: float = Field(3e-4, gt=0)
+    refresh_steps: int = Field(300, ge=0)  # critic steps on the improved policy, since it will be asked about its chunks
+
+    # What runs on the robot
+    candidates: int = Field(8, ge=1)  # chunks sampled; the one with the highest Q_pess is sent
+
+
+def make_hyper(overrides: dict[str, Any], where: str = "hyperparameters") -> Hyper:
+    """Return defaults with `overrides`; AloeError names the key, its value and what was expected."""
+    unknown = sorted(set(overrides) - set(Hyper.model_fields))
+    if unknown:
+        import difflib
+
+        near = difflib.get_close_matches(unknown[0], Hyper.model_fields, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise AloeError(f"{where}: no hyperparameter {unknown[0]!r}{hint}")
+    try:
+        return Hyper.model_validate(overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AloeError(
+            f"{where}: {first['loc'][0]} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        ) from error

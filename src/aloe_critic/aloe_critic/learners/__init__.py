@@ -1,0 +1,25 @@
+"""One learner a file, behind `--method`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from aloe_core.errors import AloeError
+from aloe_critic.learners import aloe, bc
+from aloe_critic.job import Job, Learned
+
+METHODS: dict[str, Callable[[Job], Learned]] = {
+    "bc": bc.learn,
+    "aloe": aloe.learn,
+    "aloe_select": aloe.learn_select,
+}
+
+
+def method(name: str) -> Callable[[Job], Learned]:
+    """Return the learner called `name`; AloeError lists those there are."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise AloeError(f"method = {name!r}: expected one of {', '.join(METHODS)}.{hint}")
+    return METHODS[name]

@@ -1,0 +1,198 @@
+"""Train on folders of bags and publish a checkpoint. Library, and the child process the trainer node runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from aloe_core.checkpoint import latest, list_checkpoints, manifest_sha256, write_checkpoint
+from aloe_core.contract import RobotContract, load_contract
+from aloe_core.episode.reader import read_episode
+from aloe_core.errors import AloeError
+from aloe_critic.hyper import Hyper, make_hyper
+from aloe_critic.job import Job, Learned, Progress
+from aloe_critic.learners import method as find_method
+from aloe_critic.replay import Replay
+from aloe_policy.config import FlowConfig
+from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train on, from what, with what, and where the checkpoint goes."""
+
+    bag_dirs: list[str]
+    checkpoint_dir: str
+    contract: str
+    method: str = "aloe_select"
+    init: str = ""  # version or directory; empty = LATEST if there is one (bc: from scratch)
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What was published."""
+
+    uri: str
+    version: str
+    sha256: str
+    episodes: int
+    transitions: int
+    set_aside: dict[str, str]  # bag -> why it was not used
+    metrics: dict[str, object]
+    wall_s: float
+
+
+def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainResult:
+    """Run one iteration of `request.method`; AloeError for bad input, and then nothing is written."""
+    start = time.monotonic()
+    learn = find_method(request.method)
+    contract = load_contract(request.contract)
+    hyper = make_hyper(request.overrides)
+    root = Path(request.checkpoint_dir)
+    _check_writable(root)
+    _seed(hyper)
+    init = find_init(request, contract, root)
+    buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
+    replay = Replay(contract, hyper.stride, buckets)
+    set_aside = load_bags(replay, request.bag_dirs, contract, progress)
+    job = Job(contract, replay, hyper, progress, init.policy if init else None, init.critic if init else None)
+    learned = learn(job)
+    learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
+    path = publish(root, request.method, learned, hyper, contract, init.version if init else "")
+    return TrainResult(
+        uri=str(path.resolve()),
+        version=path.name,
+        sha256=manifest_sha256(path),
+        episodes=len(replay.episodes),
+        transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
+        set_aside=set_aside,
+        metrics=learned.metrics,
+        wall_s=time.monotonic() - start,
+    )
+
+
+def find_init(request: TrainRequest, contract: RobotContract, root: Path) -> Models | None:
+    """Return the networks to start from, None to start from scratch."""
+    if request.init:
+        for candidate in (root / request.init, Path(request.init)):
+            if candidate.is_dir():
+                return load_models(candidate, contract)
+        raise AloeError(f"init = {request.init!r}: neither a version in {root} nor a checkpoint directory.")
+    current = latest(root)
+    if request.method == "bc" or current is None:
+        return None
+    return load_models(current, contract)
+
+
+def load_bags(replay: Replay, bag_dirs: list[str], contract: RobotContract, progress: Progress) -> dict[str, str]:
+    """Index every bag below these folders; a bag that cannot be used is set aside with its reason."""
+    bags = []
+    for folder in map(Path, bag_dirs):
+        if not folder.is_dir():
+            raise AloeError(f"{folder}: no such folder of bags.")
+        found = [folder] if (folder / "metadata.yaml").is_file() else sorted(folder.iterdir())
+        bags += [b for b in found if (b / "metadata.yaml").is_file() and not b.name.endswith(".partial")]
+    set_aside = {}
+    for number, bag in enumerate(bags):
+        try:
+            replay.add(read_episode(bag, contract))
+        except AloeError as error:
+            set_aside[str(bag)] = str(error)
+        progress("reading bags", number + 1, len(bags), 0.0)
+    if not replay.episodes:
+        reason = f"; the first of {len(set_aside)} set aside: {next(iter(set_aside.values()))}" if set_aside else ""
+        raise AloeError(f"{', '.join(bag_dirs)}: no usable bag{reason or '.'}")
+    return set_aside
+
+
+def publish(
+    root: Path, method: str, learned: Learned, hyper: Hyper, contract: RobotContract, parent: str
+) -> Path:
+    """Write policy and critic as a checkpoint; LATEST then names it."""
+    files = {POLICY_FILE: lambda path: _save(learned.policy, path)}
+    if learned.critic is not None:
+        critic = learned.critic
+        files[CRITIC_FILE] = lambda path: _save(critic, path)
+    policy = learned.policy
+    number = 1 + max((int(s.path.name[1:5]) for s in list_checkpoints(root) if s.path.name[1:5].isdigit()), default=0)
+    return write_checkpoint(
+        root,
+        f"v{number:04d}-{method}",
+        files,
+        config={
+            "policy": policy.config.model_dump(mode="json"),
+            "critic": learned.critic.config.model_dump(mode="json") if learned.critic is not None else None,
+            "candidates": learned.candidates,
+            "hyper": hyper.model_dump(mode="json"),
+        },
+        norm={
+            "joints": contract.joint_names,
+            "state_mean": policy.state_mean.tolist(),
+            "state_std": policy.state_std.tolist(),
+            "knot_mean": policy.knot_mean.tolist(),
+            "knot_std": policy.knot_std.tolist(),
+        },
+        contract_hash=contract.hash,
+        step=number,
+        parent=parent,
+        method=method,
+        metrics=learned.metrics,
+    )
+
+
+def _save(module: torch.nn.Module, path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AloeError(f"{root}: checkpoints cannot be written there ({error.strerror}).") from error
+    if not os.access(root, os.W_OK):
+        raise AloeError(f"{root}: checkpoints cannot be written there (no permission).")
+
+
+def _seed(hyper: Hyper) -> None:
+    torch.manual_seed(hyper.seed)
+    np.random.seed(hyper.seed)
+    random.seed(hyper.seed)
+    torch.set_num_threads(hyper.threads or os.cpu_count() or 1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Child process of the trainer node: reads a request file, prints one JSON object a line."""
+    parser = argparse.ArgumentParser(description="Run one training request.")
+    parser.add_argument("--request", required=True, help="JSON file with the fields of TrainRequest")
+    options = parser.parse_args(argv)
+
+    def report(phase: str, step: int, steps: int, loss: float) -> None:
+        print(json.dumps({"phase": phase, "step": step, "steps_total": steps, "loss": loss}), flush=True)
+
+    try:
+        request = TrainRequest(**json.loads(Path(options.request).read_text()))
+        result = train(request, report)
+    except (OSError, TypeError, ValueError) as error:
+        print(json.dumps({"error": f"{options.request}: not a training request ({error})."}), flush=True)
+        return 2
+    except AloeError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 2
+    print(json.dumps({"result": vars(result)}, default=float), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""When to infer, and from what: a pure object fed with what arrives, asked for the next request."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aloe_core.contract import RobotContract
+from aloe_core.episode.data import Source
+from aloe_core.types import Chunk
+
+_ROUNDING = 1_000  # ns by which stamps of one instant may differ
+_FRAMES_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """One inference: the observation, its frames still compressed."""
+
+    stamp: int  # ns, of the joint state
+    state: np.ndarray  # float32 [J]
+    jpegs: dict[str, bytes]
+    instruction: str
+    seed: int
+    chunk_number: int
+    received: float  # s, monotonic: when the observation was complete
+
+
+@dataclass
+class _Task:
+    episode_id: str
+    instruction: str
+    seed: int
+    executed: set[str] = field(default_factory=set)  # chunks of which a step ran
+
+
+class Latency:
+    """Mean and mean deviation of the time from request to chunk, s."""
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+        self.deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        if self.mean is None:
+            self.mean = seconds
+        self.deviation += 0.2 * (abs(seconds - self.mean) - self.deviation)
+        self.mean += 0.2 * (seconds - self.mean)
+
+    @property
+    def expected(self) -> float:
+        """A time that most inferences keep; 0 before the first one."""
+        return (self.mean or 0.0) + 2 * self.deviation
+
+
+class ChunkScheduler:
+    """Decides from which joint state the next chunk is inferred (docs/architecture.md, Time and lock-step).
+
+    Stamps are ns of ROS time; `clock` arguments are seconds of a monotonic clock. Not thread-safe.
+    In lock-step a chunk is due at the joint state that follows its last executed row, and every frame due at that
+    stamp is waited for. Otherwise the next chunk is requested early by the latency measured so far, and stale
+    input fails closed.
+    """
+
+    def __init__(self, contract: RobotContract, lockstep: bool, frame_timeout: float = 2.0) -> None:
+        self.latency = Latency()
+        self._contract = contract
+        self._lockstep = lockstep
+        self._frame_timeout = frame_timeout
+        self._task: _Task | None = None
+        self._driving = False
+        self._state: tuple[int, np.ndarray, float] | None = None
+        self._frames: dict[str, deque[tuple[int, bytes]]] = {
+            name: deque(maxlen=_FRAMES_KEPT) for name in contract.camera_names
+        }
+        self._answered = -1  # stamp of the newest executed step
+        self._request: Request | None = None  # in flight
+        self._chunk: Chunk | None = None  # published, governs what is due next
+        self._seen_at_publish = -1
+        self._failed = -1  # stamp of a request that gave no chunk
+        self.problem: str | None = None
+
+    def on_task(self, episode_id: str, instruction: str, seed: int) -> None:
+        """A new episode id starts the chunk count afresh."""
+        if self._task is not None and self._task.episode_id == episode_id:
+            self._task.instruction, self._task.seed = instruction, seed
+        else:
+            self._task = _Task(episode_id, instruction, seed)
+
+    def on_mode(self, driving: bool) -> None:
+        """`driving`: the arbiter is in POLICY. Every change drops the chunk and the request in flight."""
+        if driving != self._driving:
+            self._driving = driving
+            self._request = self._chunk = self.problem = None
+            self._failed = -1
+
+    def on_joint_state(self, stamp: int, state: np.ndarray, clock: float) -> None:
+        """`state` float32 [J] in contract order; time going backwards forgets everything seen."""
+        if self._state is not None and stamp < self._state[0]:
+            self._answered = self._failed = -1
+            self._request = self._chunk = None
+            for frames in self._frames.values():
+                frames.clear()
+        self._state = (stamp, state, clock)
+
+    def on_frame(self, camera: str, stamp: int, jpeg: bytes) -> None:
+        self._frames[camera].append((stamp, jpeg))
+
+    def on_executed(self, stamp: int, source: int, chunk_id: str) -> None:
+        """What the arbiter ran; a hold while it should be running our chunk means that it does not have it."""
+        self._answered = max(self._answered, stamp)
+        if self._task is not None and chunk_id:
+            self._task.executed.add(chunk_id)
+        if source == Source.HOLD and self._chunk is not None and stamp > self._seen_at_publish:
+            self._chunk = None
+
+    def next_request(self, now: int, clock: float) -> Request | None:
+        """Return the inference to start now, if any; call after every event. `now` is ROS time, ns."""
+        if not self._driving or self._task is None or self._state is None or not self._due(now):
+            return None
+        stamp, state, arrived = self._state
+        jpegs = self._complete(stamp, now, clock - arrived)
+        if jpegs is None:
+            return None
+        self.problem = None
+        task = self._task
+        self._request = Request(stamp, state, jpegs, task.instruction, task.seed, len(task.executed), clock)
+        return self._request
+
+    def on_chunk(self, request: Request, chunk: Chunk, clock: float) -> bool:
+        """Take an inferred chunk; returns whether it is still wanted and must be published."""
+        self.latency.add(clock - request.received)
+        if request is not self._request:
+            return False
+        self._request = None
+        self._chunk = chunk
+        self._seen_at_publish = self._state[0] if self._state is not None else -1
+        return True
+
+    def on_failure(self, request: Request, why: str) -> None:
+        """An inference gave no chunk: the same joint state is not tried again."""
+        if request is self._request:
+            self._request = None
+            self._failed = request.stamp
+            self.problem = why
+
+    def _due(self, now: int) -> bool:
+        assert self._state is not None
+        stamp = self._state[0]
+        if stamp <= self._failed:
+            return False
+        if self._lockstep:
+            if stamp <= self._answered:
+                return False
+            began = self._request.stamp if self._request is not None else self._chunk.stamp if self._chunk else None
+            return began is None or self._row(stamp, began) >= self._contract.chunk.execute
+        if self._request is not None:
+            return False
+        if self._chunk is None:
+            return True
+        lead = self.latency.expected + self._contract.dt  # joint states come one period apart
+        return (now - self._chunk.stamp) * 1e-9 + lead >= self._chunk.execute * self._contract.dt
+
+    def _row(self, stamp: int, began: int) -> int:
+        return round((stamp - began) * 1e-9 / self._contract.dt)
+
+    def _complete(self, stamp: int, now: int, waited: float) -> dict[str, bytes] | None:
+        """Return the frames that belong to the joint state of `stamp`, None (and a problem) without them."""
+        limits = self._contract.staleness
+        age = (now - stamp) * 1e-9
+        if not self._lockstep and age > limits.joint_states:
+            self.problem = f"joint state is {age:.3f} s old: expected at most {limits.joint_states} s."
+            return None
+        jpegs = {}
+        for camera in self._contract.cameras:
+            frames = self._frames[camera.name]
+            if self._lockstep:
+                newest = next((f for f in reversed(frames) if f[0] <= stamp), None)
+                fresh = newest is not None and stamp - newest[0] < 1e9 / camera.rate_hz - _ROUNDING
+                expected = f"one less than {1 / camera.rate_hz:.3f} s older than the joint state"
+            else:
+                newest = frames[-1] if frames else None
+                fresh = newest is not None and (now - newest[0]) * 1e-9 <= limits.camera
+                expected = f"one at most {limits.camera} s old"
+            if newest is None or not fresh:
+                if not self._lockstep or waited > self._frame_timeout:
+                    reference = stamp if self._lockstep else now
+                    got = "none" if newest is None else f"one {(reference - newest[0]) * 1e-9:.3f} s old"
+                    self.problem = f"camera {camera.name}: newest frame is {got}: expected {expected}."
+                return None
+            jpegs[camera.name] = newest[1]
+        return jpegs

@@ -1,0 +1,53 @@
+"""A thread that runs one job at a time; a newer job replaces one that has not begun."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+
+
+class NewestWins(Generic[Job]):
+    """Runs `run(job)` in a thread of its own.
+
+    An exception of `run` ends the thread and is handed to `crashed`, so that the owner can end too.
+    """
+
+    def __init__(self, name: str, run: Callable[[Job], None], crashed: Callable[[BaseException], None]) -> None:
+        self._run = run
+        self._crashed = crashed
+        self._pending: Job | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            self._pending = job
+            self._changed.notify()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Drop what has not begun and wait for what has, s."""
+        with self._changed:
+            self._closed = True
+            self._pending = None
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _loop(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                self._run(job)
+        except BaseException as error:
+            self._crashed(error)
+            raise
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            while self._pending is None and not self._closed:
+                self._changed.wait()
+            job, self._pending = self._pending, None
+            return job
