@@ -38,14 +38,16 @@ def effective_size(weight: Tensor) -> float:
 
 
 def fit_beta(advantage: Tensor, hyper: Hyper) -> float:
-    """Return the temperature whose weights have the wanted effective size (bisection; size grows with beta)."""
+    """Return the largest temperature whose weights have at most the wanted effective size.
+
+    Clipping makes the size rise again at small beta, where the weights turn two-valued, so a bisection could land there;
+    if no temperature reaches the wanted size, the one with the smallest is returned.
+    """
     if hyper.beta:
         return hyper.beta
-    low, high = 1e-3, 1e3
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        if effective_size(advantage_weights(advantage, middle, hyper.epsilon)) < hyper.effective_size:
-            low = middle
-        else:
-            high = middle
-    return high
+    betas = torch.logspace(2, -2, 600).tolist()
+    sizes = [effective_size(advantage_weights(advantage, beta, hyper.epsilon)) for beta in betas]
+    for beta, size in zip(betas, sizes, strict=True):
+        if size <= hyper.effective_size:
+            return float(beta)
+    return float(betas[sizes.index(min(sizes))])
