@@ -1,0 +1,190 @@
+"""The simulated station as a ROS robot: joint states and images out, commands in."""
+
+import sys
+import time
+from array import array
+
+import numpy as np
+from aloe_core.errors import AloeError
+from aloe_ros.convert import JointReader
+from aloe_ros.diagnostics import OK, WARN, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from aloe_msgs.srv import ResetStation
+from aloe_ros import qos, stamps
+from aloe_sim.nodes import privileged
+from aloe_sim.station import Station
+
+
+class SimNode(Node):
+    """Answers every command with the next observation (lock-step), or runs on the wall clock at `real_time_factor`.
+
+    Nothing is published before the first `station/reset`. In lock-step only a command that carries the stamp of the
+    newest joint state moves the simulation; any other is ignored and counted.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("sim_node", **kwargs)
+        self._contract = declare_contract(self)
+        self._lockstep = declare_lockstep(self)
+        self._task = declare(self, "task", "sorting", "Task used where a reset names none.")
+        self._level = declare(self, "level", "easy", "Difficulty used where a reset names none.")
+        self._variant = declare(self, "variant", "train", "Object and scene variants: train or held_out.")
+        factor = declare(
+            self, "real_time_factor", 1.0, "Speed on the wall clock; unused in lock-step.", low=0.01, high=100.0
+        )
+        self._station: Station | None = None
+        self._station_key = ("", "")
+        self._origin = 0  # ns, stamp of the reset state
+        self._reader = JointReader(self._contract, "command")
+        self._command = np.zeros(0)  # newest positions [J]
+        self._ignored = 0
+        self._rate = RealTimeFactor()
+
+        control = self._contract.control
+        self._clock_publisher = self.create_publisher(Clock, "clock", qos.DEFAULT)
+        self._joints = self.create_publisher(JointState, control.joint_states_topic, qos.JOINT_STATES)
+        self._state = self.create_publisher(Float64MultiArray, "sim/state", privileged.QOS)
+        self._images = [self._image_output(camera) for camera in self._contract.cameras]
+        self._clock_msg = Clock()
+        self._joint_msg = JointState(name=self._contract.joint_names)
+        self._state_msg = Float64MultiArray()
+
+        if control.command_kind != "joint_trajectory":
+            raise AloeError(
+                f"Contract {self._contract.name}: control.command_kind = {control.command_kind!r}: expected "
+                "'joint_trajectory' for the simulator."
+            )
+        self.create_subscription(JointTrajectory, control.command_topic, self._on_command, qos.COMMAND)
+        self.create_service(ResetStation, "station/reset", self._on_reset)
+        self._diagnostics = Diagnostics(self, self._report)
+        if not self._lockstep:
+            self.create_timer(self._contract.dt / factor, self._tick)
+
+    def _image_output(self, camera):
+        message = Image(height=camera.height, width=camera.width, encoding="rgb8", step=3 * camera.width)
+        message.header.frame_id = camera.frame_id
+        return camera, message, self.create_publisher(Image, f"{camera.topic}/image_raw", qos.IMAGE)
+
+    def _on_reset(self, request, response):
+        origin = next_second(self._stamp)
+        try:
+            station = self._station_for(request.task or self._task, request.level or self._level)
+            station.reset(request.seed)
+        except AloeError as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._origin = origin
+        self._command = station.joint_positions()
+        self._rate.restart()
+        response.success = True
+        response.instruction = station.instruction
+        response.time_limit = station.time_limit
+        self._observe()
+        return response
+
+    @property
+    def _stamp(self) -> int:
+        """Stamp of the present state (ns); rises over episodes."""
+        return self._origin + (self._station.stamp if self._station is not None else 0)
+
+    def _station_for(self, task: str, level: str) -> Station:
+        if self._station is None or self._station_key != (task, level):
+            self._station = Station(self._contract, task, level, self._variant)
+            self._station_key = (task, level)
+            self.get_logger().info(f"Station for task {task}, level {level}, {self._variant} variants")
+        return self._station
+
+    def _on_command(self, msg: JointTrajectory) -> None:
+        if self._station is None or (self._lockstep and stamps.to_ns(msg.header.stamp) != self._stamp):
+            self._ignored += 1
+            return
+        try:
+            if len(msg.points) != 1:
+                raise AloeError(f"command: {len(msg.points)} points: expected 1.")
+            self._command = self._reader.positions(msg.joint_names, msg.points[0].positions)
+        except AloeError as error:
+            self._ignored += 1
+            self.get_logger().error(str(error))
+            return
+        if self._lockstep:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Run physics for one control period under the newest command and publish what is seen then."""
+        if self._station is None:
+            return
+        self._station.step(self._command)
+        self._rate.count()
+        self._observe()
+
+    def _observe(self) -> None:
+        """Publish everything due at the present stamp, joint states last: they are what asks for a command."""
+        station, stamp = self._station, self._stamp
+        stamps.fill(self._clock_msg.clock, stamp)
+        self._clock_publisher.publish(self._clock_msg)
+        for camera, message, publisher in self._images:
+            if station.frame_due(camera.name):
+                stamps.fill(message.header.stamp, stamp)
+                message.data = array("B", station.render(camera.name).tobytes())
+                publisher.publish(message)
+        self._state_msg.data = privileged.pack(stamp, station)
+        self._state.publish(self._state_msg)
+        stamps.fill(self._joint_msg.header.stamp, stamp)
+        self._joint_msg.position = array("d", station.joint_positions().astype("float64").tobytes())
+        self._joints.publish(self._joint_msg)
+
+    def _report(self):
+        factor = self._rate.read(self._contract.dt)
+        values = {
+            "real_time_factor": f"{factor:.2f}",
+            "ignored_commands": self._ignored,
+            "stamp": f"{self._stamp * 1e-9:.3f}",
+            "lockstep": self._lockstep,
+        }
+        if self._station is None:
+            return OK, "waiting for station/reset", values
+        if factor == 0:
+            return OK, "waiting for a command", values
+        if self._ignored:
+            return WARN, f"{self._ignored} commands ignored", values
+        return OK, "running", values
+
+
+def next_second(stamp: int) -> int:
+    """Return the first whole second after `stamp` (ns): every episode starts on one, so frames keep their grid."""
+    return (stamp // 1_000_000_000 + 1) * 1_000_000_000
+
+
+class RealTimeFactor:
+    """Simulated over wall seconds between two readings (monotonic wall clock)."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._since, self._ticks = time.monotonic(), 0
+
+    def count(self) -> None:
+        self._ticks += 1
+
+    def read(self, dt: float) -> float:
+        """Return the factor since the last reading, 0 if nothing ran; `dt` is the tick, s."""
+        wall = time.monotonic() - self._since
+        factor = self._ticks * dt / wall if wall > 0 else 0.0
+        self.restart()
+        return factor
+
+
+def main() -> int:
+    return run(SimNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+import numpy as np
+from aloe_sim.nodes import privileged
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+
+class Known:
+    """The few attributes of a station that sim/state carries."""
+
+    def __init__(self, tick, success, failure, stage, snapshot) -> None:
+        self.tick, self.success, self.failure, self.stage = tick, success, failure, stage
+        self.snapshot = lambda: snapshot
+
+
+@given(
+    st.integers(1, 10**15),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.booleans(),
+    st.floats(0, 1),
+    arrays(np.float64, 7, elements=st.floats(-9, 9)),
+)
+def test_a_privileged_state_survives_the_message_with_its_stamp_to_the_ns(stamp, tick, success, failure, stage, physics):
+    state = privileged.unpack(privileged.pack(stamp, Known(tick, success, failure, stage, physics)))
+    assert (state.stamp, state.tick, state.success, state.failure, state.stage) == (
+        stamp, tick, success, failure, stage)  # fmt: skip
+    np.testing.assert_array_equal(state.snapshot, physics)
