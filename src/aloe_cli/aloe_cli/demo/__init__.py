@@ -1,0 +1,1 @@
+"""`./aloe demo`: the whole loop on the simulator, through the real graph."""

@@ -1,0 +1,93 @@
+"""The demo's story, top down: demonstrate, clone, measure, {supervise, improve} repeatedly, measure."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aloe_cli.demo.graph import Episodes, Graph
+from aloe_cli.demo.plan import EVAL_SEED, Plan
+from aloe_cli.progress import progress
+
+
+@dataclass
+class Iteration:
+    """One round of supervision and improvement."""
+
+    episodes: Episodes
+    version: str
+    metrics: dict[str, object]
+
+
+@dataclass
+class Story:
+    """Everything measured."""
+
+    plan: Plan
+    out: Path
+    demonstrations: Episodes | None = None
+    before: Episodes | None = None
+    after: Episodes | None = None
+    iterations: list[Iteration] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    transitions: int = 0
+    wall: dict[str, float] = field(default_factory=dict)  # s per phase
+
+
+def run(plan: Plan, graph: Graph, out: Path, seed: int) -> Story:
+    """Run the whole loop on a running graph."""
+    story = Story(plan, out)
+    bags = out / "bags"
+    story.demonstrations = _episodes(story, graph, "demonstrations", _seeds(seed, 0, plan.demonstrations), "demonstrate")
+    _train(story, graph, "bc", [bags / "demonstrations"], plan.bc)
+    eval_seeds = [EVAL_SEED + i for i in range(plan.evaluated)]
+    story.before = _episodes(story, graph, "eval_before", eval_seeds, "watch")
+    used = plan.demonstrations
+    folders = [bags / "demonstrations"]
+    for i in range(plan.iterations):
+        name = f"supervised_{i + 1}"
+        episodes = _episodes(story, graph, name, _seeds(seed, used, plan.supervised), "supervise")
+        used += plan.supervised
+        folders.append(bags / name)
+        result = _train(story, graph, "aloe_select", folders, plan.aloe)
+        story.iterations.append(Iteration(episodes, result.version, json.loads(result.metrics_json)))
+    story.after = _episodes(story, graph, "eval_after", eval_seeds, "watch")
+    return story
+
+
+def _seeds(seed: int, first: int, count: int) -> list[int]:
+    return [seed * 1000 + first + i for i in range(count)]
+
+
+def _episodes(story: Story, graph: Graph, name: str, seeds: list[int], supervision: str) -> Episodes:
+    start = time.monotonic()
+    with progress(f"{name.replace('_', ' ')}", len(seeds)) as bar:
+        seen = 0
+
+        def feedback(done: int, successes: int) -> None:
+            nonlocal seen
+            bar.advance(done - seen, f"{successes} of {done} succeeded")
+            seen = done
+
+        plan = story.plan
+        episodes = graph.run_episodes(plan.task, plan.level, seeds, supervision, story.out / "bags" / name, feedback)
+        feedback(len(episodes.outcomes), episodes.successes)
+    story.wall[name] = time.monotonic() - start
+    return episodes
+
+
+def _train(story: Story, graph: Graph, method: str, folders: list[Path], overrides: dict[str, object]):  # noqa: ANN202
+    start = time.monotonic()
+    name = f"training {len(story.published) + 1} ({method})"
+    with progress(name, None) as bar:
+        result = graph.train(
+            method, folders, overrides, lambda phase, step, total: bar.advance(0, f"{phase} {step}/{total}")
+        )
+    story.transitions = max(story.transitions, int(result.transitions))
+    story.published.append(result.version)
+    story.loaded.append(graph.load(result.uri))
+    story.wall[name] = time.monotonic() - start
+    return result

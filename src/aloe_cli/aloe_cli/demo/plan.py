@@ -1,0 +1,35 @@
+"""How much of everything the demo does; full and smoke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# Seeds of measured episodes; demonstrations and supervised episodes never use this range.
+EVAL_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Episode counts and training budgets."""
+
+    name: str
+    task: str = "sorting"
+    level: str = "easy"
+    demonstrations: int = 30
+    iterations: int = 3
+    supervised: int = 12  # episodes an iteration
+    evaluated: int = 25  # episodes before and after
+    bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
+    aloe: dict[str, object] = field(default_factory=dict)
+
+
+FULL = Plan("full")
+SMOKE = Plan(
+    "smoke",
+    demonstrations=2,
+    iterations=1,
+    supervised=2,
+    evaluated=2,
+    bc={"bc_steps": 20, "bc_batch": 16},
+    aloe={"critic_steps": 40, "critic_batch": 64, "actor_steps": 20, "actor_batch": 64, "refresh_steps": 10},
+)
