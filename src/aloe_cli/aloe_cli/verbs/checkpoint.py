@@ -34,7 +34,9 @@ def list_(folder: Folder) -> dict[str, Any]:
             continue
         m = stored.manifest
         table.add_row(mark, m.version, str(m.step), m.method, m.parent or "-", m.created[:19])
-        rows.append({"version": m.version, "step": m.step, "method": m.method, "parent": m.parent, "created": m.created})
+        rows.append(
+            {"version": m.version, "step": m.step, "method": m.method, "parent": m.parent, "created": m.created}
+        )
     Console().print(table if found else f"{folder}: no checkpoints.")
     return {"folder": str(folder), "latest": current.name if current else None, "checkpoints": rows}
 
