@@ -25,7 +25,8 @@ class Request:
     instruction: str
     seed: int
     chunk_number: int
-    received: float  # s, monotonic: when the observation was complete
+    arrived: float  # s, monotonic: when the joint state was received
+    complete: float  # s, monotonic: when the last frame was there too
 
 
 @dataclass
@@ -71,6 +72,7 @@ class ChunkScheduler:
         self._frame_timeout = frame_timeout
         self._task: _Task | None = None
         self._driving = False
+        self._mode_sequence = -1
         self._state: tuple[int, np.ndarray, float] | None = None
         self._frames: dict[str, deque[tuple[int, bytes]]] = {
             name: deque(maxlen=_FRAMES_KEPT) for name in contract.camera_names
@@ -89,10 +91,10 @@ class ChunkScheduler:
         else:
             self._task = _Task(episode_id, instruction, seed)
 
-    def on_mode(self, driving: bool) -> None:
-        """`driving`: the arbiter is in POLICY. Every change drops the chunk and the request in flight."""
-        if driving != self._driving:
-            self._driving = driving
+    def on_mode(self, driving: bool, sequence: int) -> None:
+        """`driving`: the arbiter is in POLICY. Every change, seen by its sequence number, drops chunk and request."""
+        if (driving, sequence) != (self._driving, self._mode_sequence):
+            self._driving, self._mode_sequence = driving, sequence
             self._request = self._chunk = self.problem = None
             self._failed = -1
 
@@ -108,10 +110,10 @@ class ChunkScheduler:
     def on_frame(self, camera: str, stamp: int, jpeg: bytes) -> None:
         self._frames[camera].append((stamp, jpeg))
 
-    def on_executed(self, stamp: int, source: int, chunk_id: str) -> None:
+    def on_executed(self, stamp: int, source: int, chunk_id: str, episode_id: str) -> None:
         """What the arbiter ran; a hold while it should be running our chunk means that it does not have it."""
         self._answered = max(self._answered, stamp)
-        if self._task is not None and chunk_id:
+        if chunk_id and self._task is not None and self._task.episode_id == episode_id:
             self._task.executed.add(chunk_id)
         if source == Source.HOLD and self._chunk is not None and stamp > self._seen_at_publish:
             self._chunk = None
@@ -126,12 +128,13 @@ class ChunkScheduler:
             return None
         self.problem = None
         task = self._task
-        self._request = Request(stamp, state, jpegs, task.instruction, task.seed, len(task.executed), clock)
+        number = len(task.executed)
+        self._request = Request(stamp, state, jpegs, task.instruction, task.seed, number, arrived, clock)
         return self._request
 
     def on_chunk(self, request: Request, chunk: Chunk, clock: float) -> bool:
         """Take an inferred chunk; returns whether it is still wanted and must be published."""
-        self.latency.add(clock - request.received)
+        self.latency.add(clock - request.complete)
         if request is not self._request:
             return False
         self._request = None

@@ -89,7 +89,9 @@ class CheckpointSwapper:
         try:
             runtime = self._load_runtime(directory, sha256 or None)
             if runtime.version != manifest.version:
-                raise AloeError(f"{directory}: the policy calls itself {runtime.version!r}: expected {manifest.version!r}.")
+                raise AloeError(
+                    f"{directory}: the policy calls itself {runtime.version!r}: expected {manifest.version!r}."
+                )
             latency = self._dry_run(runtime)
         except MODEL_ERRORS as error:
             raise AloeError(f"{directory}: the policy cannot run ({type(error).__name__}: {_line(error)}).") from error

@@ -15,7 +15,7 @@ class NewestWins(Generic[Job]):
     An exception of `run` ends the thread and is handed to `crashed`, so that the owner can end too.
     """
 
-    def __init__(self, name: str, run: Callable[[Job], None], crashed: Callable[[BaseException], None]) -> None:
+    def __init__(self, name: str, run: Callable[[Job], None], crashed: Callable[[Exception], None]) -> None:
         self._run = run
         self._crashed = crashed
         self._pending: Job | None = None
@@ -41,9 +41,8 @@ class NewestWins(Generic[Job]):
         try:
             while (job := self._next()) is not None:
                 self._run(job)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  not ours to judge: the owner gets it
             self._crashed(error)
-            raise
 
     def _next(self) -> Job | None:
         with self._changed:

@@ -1,0 +1,302 @@
+"""Chunks for the arbiter: observes, infers in a thread of its own, swaps checkpoints between chunks."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from aloe_core.checkpoint import MANIFEST, latest
+from aloe_core.contract import RobotContract
+from aloe_core.errors import AloeError
+from aloe_core.types import Inference, Observation, PolicyRuntime
+from aloe_ros import diagnostics, qos, stamps
+from aloe_ros.convert import JointReader, chunk_to_msg, value_to_msg
+from aloe_ros.node import AloeLifecycleNode, run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import CompressedImage, JointState
+
+from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
+from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
+from aloe_policy.image_bridge import decode_jpeg
+from aloe_policy.scheduler import ChunkScheduler, Latency, Request
+from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loaded, Loader, check_inference
+from aloe_policy.worker import NewestWins
+
+
+class PolicyNode(AloeLifecycleNode):
+    """Publishes policy/action_chunk and policy/value while the arbiter is in POLICY.
+
+    Threads: callbacks run in the executor, inference in one worker, announced checkpoints load in another, the
+    checkpoint services in a callback group of their own. `_lock` guards the scheduler and the order of publishing.
+    """
+
+    def __init__(self, loader: Loader | None = None) -> None:
+        super().__init__("policy_node")
+        self.contract = declare_contract(self)
+        self._lockstep = declare_lockstep(self)
+        self._checkpoints = declare(
+            self, "checkpoint_dir", "", "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned."
+        )
+        candidates = declare(self, "candidates", 8, "Chunks sampled; the critic chooses one.", low=1, high=256)
+        device = declare(self, "device", "cpu", "Torch device of the policy.")
+        threads = declare(self, "torch_threads", 1, "Threads of one inference.", low=1, high=64)
+        timeout = declare(self, "frame_timeout", 2.0, "Lock-step wait for a due frame, s.", low=0.0, high=60.0)
+
+        self._lock = threading.Lock()
+        self._scheduler = ChunkScheduler(self.contract, self._lockstep, timeout)
+        self._swapper = CheckpointSwapper(
+            self.contract, loader or native_loader(self.contract, candidates, device, threads)
+        )
+        self._joints = JointReader(self.contract)
+        self._mode: ControlMode | None = None
+        self._active = False
+        self._refusal: str | None = None  # why the last announced checkpoint was refused
+        self._said: str | None = None  # problem that was logged
+        self._overhead = Latency()  # joint state received -> chunk published, less the model's time
+        self._chunks = 0
+        self._infer_worker: NewestWins[Request] | None = None
+        self._load_worker: NewestWins[Checkpoint] | None = None
+        self._diagnostics = diagnostics.Diagnostics(self, self._report)
+
+    def configure(self) -> None:
+        self._chunk_publisher = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self._value_publisher = self.create_publisher(ValueEstimate, "policy/value", qos.DEFAULT)
+        self._infer_worker = NewestWins("inference", self._infer, self._crashed)
+        self._load_worker = NewestWins("loading", self._load_announced, self._crashed)
+        subscribe, contract = self.create_subscription, self.contract
+        frames, states = qos.image_subscription(self._lockstep), qos.joint_states_subscription(self._lockstep)
+        # In this order: the executor serves what is ready at once in the order of creation.
+        self._entities = [
+            subscribe(Task, "task", self._on_task, qos.LATCHED),
+            *(
+                subscribe(CompressedImage, f"{c.topic}/image_raw/compressed", partial(self._on_frame, c.name), frames)
+                for c in contract.cameras
+            ),
+            subscribe(JointState, contract.control.joint_states_topic, self._on_joint_state, states),
+            subscribe(ExecutedStep, "control/executed", self._on_executed, qos.COMMAND),
+            subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
+            subscribe(Checkpoint, "checkpoint", self._on_announcement, qos.LATCHED),
+        ]
+        group = MutuallyExclusiveCallbackGroup()  # loading takes seconds, during which the rest goes on
+        serve = partial(self.create_service, callback_group=group)
+        self._services = [
+            serve(LoadCheckpoint, "policy/load_checkpoint", self._on_load),
+            serve(RollbackCheckpoint, "policy/rollback_checkpoint", self._on_rollback),
+        ]
+        self._load_initial()
+
+    def activate(self) -> None:
+        self._active = True
+        self._apply_mode()
+
+    def deactivate(self) -> None:
+        self._active = False
+        self._apply_mode()
+
+    def cleanup(self) -> None:
+        self.close()
+        for subscription in self._entities:
+            self.destroy_subscription(subscription)
+        for service in self._services:
+            self.destroy_service(service)
+
+    def close(self) -> None:
+        """Stop both threads; what they have begun is finished but not published."""
+        self._active = False
+        for worker in (self._infer_worker, self._load_worker):
+            if worker is not None:
+                worker.close()
+
+    def _on_task(self, msg: Task) -> None:
+        with self._lock:
+            self._scheduler.on_task(msg.episode_id, msg.instruction, msg.seed)
+            self._advance()
+
+    def _on_frame(self, camera: str, msg: CompressedImage) -> None:
+        with self._lock:
+            self._scheduler.on_frame(camera, stamps.to_ns(msg.header.stamp), msg.data.tobytes())
+            self._advance()
+
+    def _on_joint_state(self, msg: JointState) -> None:
+        received = time.monotonic()
+        with self._lock:
+            try:
+                state = self._joints.read(msg).astype(np.float32)
+            except AloeError as error:
+                self._scheduler.problem = str(error)
+                return
+            self._scheduler.on_joint_state(stamps.to_ns(msg.header.stamp), state, received)
+            self._advance()
+
+    def _on_executed(self, msg: ExecutedStep) -> None:
+        with self._lock:
+            self._scheduler.on_executed(stamps.to_ns(msg.header.stamp), msg.source, msg.chunk_id, msg.episode_id)
+            self._advance()
+
+    def _on_mode(self, msg: ControlMode) -> None:
+        self._mode = msg
+        self._apply_mode()
+
+    def _apply_mode(self) -> None:
+        if self._mode is not None:
+            with self._lock:
+                self._scheduler.on_mode(self._active and self._mode.mode == ControlMode.POLICY, self._mode.sequence)
+                self._advance()
+
+    def _advance(self) -> None:
+        """Start the inference that is due, if any. The lock is held."""
+        if self._swapper.current is None or self._infer_worker is None:
+            return
+        now = 0 if self._lockstep else self.get_clock().now().nanoseconds
+        request = self._scheduler.next_request(now, time.monotonic())
+        if request is not None:
+            self._infer_worker.submit(request)
+
+    def _infer(self, request: Request) -> None:
+        """Worker thread: observation in, chunk out."""
+        loaded = self._swapper.current
+        assert loaded is not None
+        try:
+            observation = Observation(
+                stamp=request.stamp,
+                images={name: decode_jpeg(jpeg) for name, jpeg in request.jpegs.items()},
+                state=request.state,
+                instruction=request.instruction,
+                seed=request.seed,
+                chunk_number=request.chunk_number,
+            )
+            inference = loaded.runtime.infer(observation)
+            check_inference(inference, self.contract, loaded.version)
+        except (AloeError, *MODEL_ERRORS) as error:
+            with self._lock:
+                self._scheduler.on_failure(request, f"inference failed: {error}")
+            self.get_logger().error(f"No chunk from policy {loaded.version}: {error}")
+            return
+        self._swapper.recorded = observation
+        with self._lock:
+            if self._scheduler.on_chunk(request, inference.chunk, time.monotonic()) and self._active:
+                self._publish(request, inference)
+
+    def _publish(self, request: Request, inference: Inference) -> None:
+        self._chunk_publisher.publish(chunk_to_msg(inference, self.contract))
+        self._overhead.add(time.monotonic() - request.arrived - inference.latency)
+        self._chunks += 1
+        if inference.value is not None:
+            self._value_publisher.publish(value_to_msg(inference.value, inference.chunk))
+
+    def _load_initial(self) -> None:
+        """Load LATEST of `checkpoint_dir` in the background; without one wait for an announcement."""
+        if self._checkpoints and (Path(self._checkpoints) / MANIFEST).is_file():
+            self._swapped(self._swapper.load(self._checkpoints, pin=True))
+            return
+        directory = latest(self._checkpoints) if self._checkpoints else None
+        if directory is None:
+            self.get_logger().warning(
+                f"No checkpoint in {self._checkpoints!r}: waiting for one to be announced or loaded."
+            )
+        else:
+            self._load_worker.submit(Checkpoint(uri=str(directory), version=directory.name))
+
+    def _on_announcement(self, msg: Checkpoint) -> None:
+        self._load_worker.submit(msg)
+
+    def _load_announced(self, msg: Checkpoint) -> None:
+        """Loader thread."""
+        try:
+            self._swapped(self._swapper.announce(msg.uri, msg.sha256, msg.version))
+        except AloeError as error:
+            self._refuse(error)
+
+    def _on_load(self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response) -> LoadCheckpoint.Response:
+        try:
+            loaded = self._swapper.load(request.uri, request.sha256, request.pin)
+        except AloeError as error:
+            self._refuse(error)
+            response.message = str(error)
+            return response
+        self._swapped(loaded)
+        response.success, response.version = True, loaded.version
+        response.message = f"Loaded {loaded.version}{', pinned' if request.pin else ''}."
+        return response
+
+    def _on_rollback(self, _, response: RollbackCheckpoint.Response) -> RollbackCheckpoint.Response:
+        try:
+            loaded = self._swapper.rollback()
+        except AloeError as error:
+            response.message = str(error)
+            return response
+        self._swapped(loaded)
+        response.success, response.version = True, loaded.version
+        response.message = f"Rolled back to {loaded.version}."
+        return response
+
+    def _swapped(self, loaded: Loaded) -> None:
+        self._refusal = None
+        self.get_logger().info(
+            f"Policy {loaded.version} drives from the next chunk on ({loaded.latency * 1e3:.0f} ms)."
+        )
+        with self._lock:
+            self._advance()
+
+    def _refuse(self, error: AloeError) -> None:
+        self._refusal = str(error)
+        kept = self._swapper.current.version if self._swapper.current else "none"
+        self.get_logger().error(f"Checkpoint refused, policy {kept} goes on: {error}")
+
+    def _crashed(self, error: Exception) -> None:
+        """A thread ended by a defect: end the node with it."""
+        self.executor.create_task(_raise, error)
+
+    def _report(self) -> diagnostics.Report:
+        with self._lock:
+            self._advance()  # in lock-step nothing arrives while a frame is missing, and its time-out must be seen
+            problem, latency = self._scheduler.problem, self._scheduler.latency.mean
+        if problem and problem != self._said:
+            self.get_logger().error(f"No chunk: {problem}")
+        self._said = problem
+        current = self._swapper.current
+        values = {
+            "version": current.version if current else "",
+            "pinned": self._swapper.pinned,
+            "chunks": self._chunks,
+            "latency_ms": f"{(latency or 0) * 1e3:.1f}",
+            "overhead_ms": f"{(self._overhead.mean or 0) * 1e3:.2f}",
+        }
+        if problem:
+            return diagnostics.ERROR, problem, values
+        if current is None:
+            return diagnostics.WARN, self._refusal or "no checkpoint yet", values
+        if self._refusal:
+            return diagnostics.WARN, f"checkpoint refused: {self._refusal}", values
+        return diagnostics.OK, f"policy {current.version}", values
+
+
+def native_loader(contract: RobotContract, candidates: int, device: str, threads: int) -> Loader:
+    """Return what loads a native checkpoint; torch is imported at the first one, in the loading thread."""
+
+    def load(directory: Path, sha256: str | None) -> PolicyRuntime:
+        import torch
+
+        from aloe_policy.runtime import load_runtime
+
+        torch.set_num_threads(threads)
+        return load_runtime(directory, contract, candidates, device, expect_sha256=sha256)
+
+    return load
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def main() -> None:
+    sys.exit(run(PolicyNode, threads=2, close=PolicyNode.close))
+
+
+if __name__ == "__main__":
+    main()
