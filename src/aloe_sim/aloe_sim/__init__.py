@@ -1,0 +1,1 @@
+"""MuJoCo bimanual station, tasks, scripted expert and human, in-process rollouts."""

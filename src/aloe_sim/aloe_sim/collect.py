@@ -1,0 +1,174 @@
+"""Many episodes over a few processes, and the success rate of a policy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from aloe_core.contract import RobotContract
+from aloe_core.episode.data import EpisodeData, Outcome, Source
+from aloe_core.types import PolicyRuntime
+from aloe_sim.human import HumanConfig, Supervision
+from aloe_sim.rollout import run_episode
+from aloe_sim.station import Station
+
+MakePolicy = Callable[[], PolicyRuntime]
+Progress = Callable[[int, int, EpisodeData], None]  # done, total, the episode just finished
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to run episodes."""
+
+    contract: RobotContract
+    task: str = "sorting"
+    level: str = "easy"
+    variant: str = "train"
+    supervision: Supervision = "watch"
+    make_policy: MakePolicy | None = None  # must be importable by name (a function or a functools.partial of one)
+    human: HumanConfig | None = None
+    time_limit: float = 0.0  # s; 0 = the task's own
+    record: bool = True
+
+
+def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> list[EpisodeData]:
+    """Run one episode a seed and return them in the order of `seeds`; `processes` 0 means one per core.
+
+    With one process everything runs in this one. The result does not depend on `processes`.
+    """
+    processes = min(processes or len(os.sched_getaffinity(0)), len(seeds))
+    if processes <= 1:
+        return list(_in_process(job, seeds, progress))
+    with _single_threaded(), ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (job,)) as pool:
+        futures = {pool.submit(_run, seed): i for i, seed in enumerate(seeds)}
+        episodes: dict[int, EpisodeData] = {}
+        try:
+            for future in as_completed(futures):
+                episodes[futures[future]] = future.result()
+                if progress:
+                    progress(len(episodes), len(seeds), future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [episodes[i] for i in range(len(seeds))]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a policy did, with the 95 % Wilson interval of its success rate."""
+
+    successes: int
+    episodes: int
+    low: float
+    high: float
+    mean_length: float  # s
+    mean_success_length: float  # s; NaN without successes
+    intervention_rate: float  # share of steps the person drove
+
+    @property
+    def success(self) -> float:
+        return self.successes / self.episodes
+
+
+def summarise(episodes: Sequence[EpisodeData]) -> Evaluation:
+    """Return the evaluation of at least one episode."""
+    good = [e.outcome == Outcome.SUCCESS for e in episodes]
+    lengths = np.array([e.steps * e.dt for e in episodes])
+    human = sum(int((e.source == Source.HUMAN).sum()) for e in episodes)
+    low, high = wilson(sum(good), len(good))
+    return Evaluation(
+        successes=sum(good),
+        episodes=len(good),
+        low=low,
+        high=high,
+        mean_length=float(lengths.mean()),
+        mean_success_length=float(lengths[good].mean()) if any(good) else float("nan"),
+        intervention_rate=human / max(1, sum(e.steps for e in episodes)),
+    )
+
+
+def evaluate(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> Evaluation:
+    """Run the job's policy once per seed and return how it did."""
+    return summarise(collect(job, seeds, processes, progress))
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the Wilson score interval of a success rate (Wilson 1927), within [0, 1]."""
+    if episodes == 0:
+        return 0.0, 1.0
+    rate = successes / episodes
+    centre = rate + z * z / (2 * episodes)
+    spread = z * np.sqrt(rate * (1 - rate) / episodes + z * z / (4 * episodes**2))
+    scale = 1 + z * z / episodes
+    return float(max(0.0, (centre - spread) / scale)), float(min(1.0, (centre + spread) / scale))
+
+
+class _Worker:
+    """A station and a policy that live as long as their process."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._station = Station(job.contract, job.task, job.level, job.variant)
+        self._policy = job.make_policy() if job.make_policy else None
+
+    def run(self, seed: int) -> EpisodeData:
+        job = self._job
+        return run_episode(
+            self._station,
+            seed,
+            self._policy,
+            job.supervision,
+            job.human,
+            time_limit=job.time_limit,
+            record=job.record,
+        )
+
+    def close(self) -> None:
+        self._station.close()
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _worker
+    _worker = _Worker(job)
+
+
+def _run(seed: int) -> EpisodeData:
+    assert _worker is not None
+    return _worker.run(seed)
+
+
+def _in_process(job: Job, seeds: Sequence[int], progress: Progress | None) -> Iterator[EpisodeData]:
+    worker = _Worker(job)
+    try:
+        for i, seed in enumerate(seeds):
+            episode = worker.run(seed)
+            if progress:
+                progress(i + 1, len(seeds), episode)
+            yield episode
+    finally:
+        worker.close()
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Children inherit one thread for linear algebra and one for rendering: the processes are the parallelism."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,157 @@
+"""A scripted person at the station: demonstrates, watches, takes over when things go wrong, labels the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aloe_core.episode.data import Outcome
+from aloe_core.errors import AloeError, bad_value
+from aloe_sim.expert import Expert, Skill
+from aloe_sim.station import Station
+
+Supervision = Literal["demonstrate", "supervise", "watch"]
+
+
+class HumanConfig(BaseModel):
+    """How the person behaves; config/human.yaml holds these defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    demonstration: Skill = Skill(speed_spread=0.08, aim_spread=0.002, wobble=0.003)
+    correction: Skill = Skill(speed=0.95, speed_spread=0.1, aim_spread=0.003, wobble=0.004)
+    reaction: tuple[float, float] = (0.4, 1.2)  # s, from trouble to the hand on the leader arm
+    patience: float = Field(1.5, gt=0)  # s without progress that count as trouble
+    progress: float = Field(0.02, gt=0, lt=1)  # rise of the stage that counts as progress
+    setback: float = Field(0.15, gt=0, lt=1)  # fall of the stage that counts as trouble
+    reserve: float = Field(4.0, ge=0)  # s before the time limit at which an unfinished task counts as trouble
+    settled: float = Field(0.3, ge=0)  # s a correction must have held before the policy gets the robot back
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HumanConfig:
+        if not 0 <= self.reaction[0] <= self.reaction[1]:
+            raise ValueError("reaction as [shortest, longest], not negative")
+        return self
+
+
+def load_human(path: str | Path) -> HumanConfig:
+    """Read a person's configuration; AloeError names file, key, value and expectation."""
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise AloeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(data, dict):
+        raise bad_value(path, "(document)", type(data).__name__, "a mapping")
+    try:
+        return HumanConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"]) or "(document)"
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise bad_value(path, key, first["input"], expected) from error
+
+
+@dataclass(frozen=True)
+class HumanAction:
+    """What the person does at one tick."""
+
+    engaged: bool  # dead-man held
+    command: np.ndarray | None  # float64 [A], joint positions in contract order, while engaged
+    label: Outcome | None  # success or failure, at the tick it is first seen
+
+
+class Attention(Enum):
+    """What the person is busy with."""
+
+    WATCHING = 0
+    REACTING = 1
+    DRIVING = 2
+
+
+class ScriptedHuman:
+    """Looks at `station` once per tick; on a real graph the station mirrors the simulator. Make one per episode."""
+
+    def __init__(
+        self,
+        station: Station,
+        config: HumanConfig | None = None,
+        seed: int = 0,
+        supervision: Supervision = "supervise",
+        time_limit: float = 0.0,
+    ) -> None:
+        """`time_limit` (s) of the episode, 0 for the task's own; AloeError for an unknown supervision."""
+        if supervision not in get_args(Supervision):
+            known = ", ".join(get_args(Supervision))
+            raise AloeError(f"Unknown supervision {supervision!r}: expected one of {known}.")
+        self._station = station
+        self._config = config or HumanConfig()
+        self._supervision = supervision
+        self._rng = np.random.default_rng([seed, 1])
+        self._deadline = (time_limit or station.time_limit) - self._config.reserve
+        self._expert: Expert | None = None
+        self.attention = Attention.WATCHING
+        self._watch()
+
+    def update(self) -> HumanAction:
+        """Look at the station as it is now and return what the person does about it."""
+        station = self._station
+        label = Outcome.SUCCESS if station.success else Outcome.FAILURE if station.failure else None
+        if label is not None or self._supervision == "watch":
+            return HumanAction(False, None, label)
+        if self._supervision == "demonstrate":
+            return self._drive(self._config.demonstration)
+        if self.attention is Attention.DRIVING and self._corrected():
+            self._watch()
+        elif self.attention is Attention.WATCHING and self._trouble():
+            self.attention = Attention.REACTING
+            self._react_at = station.time + self._rng.uniform(*self._config.reaction)
+        elif self.attention is Attention.REACTING and station.time >= self._react_at:
+            self._take_over()
+        if self.attention is not Attention.DRIVING:
+            return HumanAction(False, None, None)
+        return self._drive(self._config.correction)
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self.attention = Attention.WATCHING
+        self._expert = None
+        self._best = self._station.stage
+        self._best_at = self._station.time
+
+    def _trouble(self) -> bool:
+        stage, now = self._station.stage, self._station.time
+        if stage > self._best + self._config.progress:
+            self._best, self._best_at = stage, now
+        stuck = now - self._best_at > self._config.patience
+        lost = stage < self._best - self._config.setback
+        return stuck or lost or now >= self._deadline
+
+    # --- correcting --------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        self.attention = Attention.DRIVING
+        self._reached_before = self._station.task.milestones(self._station)
+        self._good_since: float | None = None
+
+    def _corrected(self) -> bool:
+        now = self._station.time
+        if self._station.task.milestones(self._station) <= self._reached_before:
+            self._good_since = None
+        elif self._good_since is None:
+            self._good_since = now
+        settled = self._good_since is not None and now - self._good_since >= self._config.settled
+        return settled and now < self._deadline
+
+    def _drive(self, skill: Skill) -> HumanAction:
+        if self._expert is None:
+            self._expert = Expert(self._station, skill, seed=int(self._rng.integers(2**31)))
+        return HumanAction(True, self._expert.act(), None)

@@ -1,0 +1,257 @@
+"""The simulated robot and its table: resets, control ticks, joint states, camera frames."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from functools import cache
+
+import aloe_sim.gl  # noqa: F401  (before mujoco)
+import mujoco
+import numpy as np
+
+from aloe_core.contract import RobotContract
+from aloe_core.errors import AloeError
+from aloe_sim import scene as parts
+from aloe_sim.kinematics import ARM_JOINTS, ARMS, inverse
+from aloe_sim.tasks import make_task
+from aloe_sim.tasks.base import Scene, Verdict
+
+PHYSICS_STEP = 0.0025  # s, at most
+SETTLE = 0.2  # s of physics at home before time 0
+HOME_POINT = np.array([-0.27, 0.5, 0.16])  # m, pinch point of the left arm at home; the right arm mirrors it
+HOME_GRIPPER = 0.055  # m
+_FLAGS = 4  # time, success, failure, stage lead a snapshot
+_FULL = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+class Station(Scene):
+    """One simulated station; not thread-safe, and frames must be rendered in the thread that made it."""
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        task: str = "sorting",
+        level: str = "easy",
+        variant: str = "train",
+        render: bool = True,
+    ) -> None:
+        """Build the scene; AloeError for an unknown task, level or variant, or a contract it cannot serve."""
+        self.contract = contract
+        self.task = make_task(task, level, variant)
+        self.task_name, self.level = task, level
+        _check(contract)
+        self._substeps = int(np.ceil(contract.dt / PHYSICS_STEP - 1e-9))
+        spec = parts.build(contract.dt / self._substeps)
+        self.task.build(spec)
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        self._index_joints()
+        self._index_contacts()
+        self._can_render = render
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self.tick = 0
+        self.instruction = ""
+        self.time_limit = self.task.time_limit
+        self.steps_limit = round(self.time_limit / contract.dt)
+        joints = dict(zip((*ARM_JOINTS, "gripper"), [*inverse("left", HOME_POINT), HOME_GRIPPER], strict=True))
+        self.home = np.array([joints[name.split("_", 1)[1]] for name in contract.joint_names])
+        self.reset(0)
+
+    # --- the station's API -------------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Put the arms at home and the objects at the places `seed` names, at rest, time 0; repeatable bit for bit."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._qpos] = self.home
+        self.data.qpos[self._mirror_qpos] = -self.home[self._grippers]
+        self.data.ctrl[:] = self._controls(self.home)
+        self.instruction = self.task.reset(self.model, self.data, np.random.default_rng(seed))
+        for _ in range(round(SETTLE / self.model.opt.timestep)):
+            mujoco.mj_step(self.model, self.data)
+        self.data.time = 0.0
+        self.tick = 0
+        self._look()
+
+    def step(self, action: np.ndarray) -> None:
+        """Run one control tick towards `action` [A], joint positions in contract order, rad (m for grippers)."""
+        self.data.ctrl[:] = self._controls(np.asarray(action, dtype=np.float64))
+        for _ in range(self._substeps):
+            mujoco.mj_step(self.model, self.data)
+        self.tick += 1
+        self._look()
+
+    def joint_positions(self) -> np.ndarray:
+        """Return measured positions, float32 [J], contract order, rad (m for grippers)."""
+        return self.data.qpos[self._qpos].astype(np.float32)
+
+    @property
+    def time(self) -> float:
+        """Simulated time since reset, s."""
+        return self.tick * self.contract.dt
+
+    @property
+    def stamp(self) -> int:
+        """Simulated time since reset, ns."""
+        return round(self.tick * 1e9 / self.contract.control.rate_hz)
+
+    @property
+    def success(self) -> bool:
+        return self._verdict is Verdict.SUCCESS
+
+    @property
+    def failure(self) -> bool:
+        return self._verdict is Verdict.FAILURE
+
+    @property
+    def stage(self) -> float:
+        """Progress, 0..1, for diagnosis only."""
+        return self._stage
+
+    def frame_due(self, camera: str) -> bool:
+        """Whether a frame of `camera` is due at this tick."""
+        return self.tick % frame_period(self.contract, camera) == 0
+
+    def render(self, camera: str) -> np.ndarray:
+        """Return what a contract camera sees now, uint8 [height, width, 3] RGB."""
+        size = self.contract.camera(camera)
+        return self.view(camera, size.width, size.height)
+
+    def view(self, camera: str, width: int, height: int) -> np.ndarray:
+        """Return what any scene camera (also `front`) sees now, uint8 [height, width, 3] RGB."""
+        if not self._can_render:
+            raise AloeError("This station was made with render=False and has no cameras.")
+        renderer = self._renderers.get((width, height))
+        if renderer is None:
+            renderer = self._renderers[width, height] = mujoco.Renderer(self.model, height, width)
+            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+                renderer.scene.flags[flag] = False
+            _open.add(self)
+            _close_at_exit()
+        renderer.update_scene(self.data, camera)
+        return renderer.render()
+
+    def snapshot(self) -> np.ndarray:
+        """Return time (s), success, failure, stage, then the full physics state, float64."""
+        state = np.empty(_FLAGS + mujoco.mj_stateSize(self.model, _FULL))
+        state[:_FLAGS] = self.time, self.success, self.failure, self.stage
+        mujoco.mj_getState(self.model, self.data, state[_FLAGS:], _FULL)
+        return state
+
+    def restore(self, state: np.ndarray) -> None:
+        """Become the station `state` was taken from; AloeError if it has another size (another task or level)."""
+        expected = _FLAGS + mujoco.mj_stateSize(self.model, _FULL)
+        if state.shape != (expected,):
+            raise AloeError(
+                f"Simulator state of shape {list(state.shape)}: expected [{expected}] of this task and level."
+            )
+        self.tick = round(state[0] / self.contract.dt)
+        physics = np.ascontiguousarray(state[_FLAGS:])
+        mujoco.mj_setState(self.model, self.data, physics, _FULL)
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, physics, _FULL)  # forward has moved the solver's warm start
+        self._judge()
+
+    def close(self) -> None:
+        """Free the renderers."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    # --- Scene -------------------------------------------------------------------------------------------------
+
+    def position(self, item: str) -> np.ndarray:
+        return self.data.body(item).xpos.copy()
+
+    def speed(self, item: str) -> float:
+        velocity = self.data.joint(item).qvel
+        return float(np.linalg.norm(velocity[:3]) + 0.02 * np.linalg.norm(velocity[3:]))
+
+    def pinch(self, arm: str) -> np.ndarray:
+        return self.data.site(f"pinch_{arm}").xpos.copy()
+
+    def touching(self, arm: str, item: str) -> int:
+        return len(self._touches.get((arm, item), ()))
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    def _index_joints(self) -> None:
+        model, names = self.model, self.contract.joint_names
+        joints = [_mjcf_joint(n) for n in names]
+        self._grippers = np.array([i for i, n in enumerate(names) if n.endswith("_gripper")])
+        mirrors = [joints[i].replace("left_finger", "right_finger") for i in self._grippers]
+        self._qpos = np.array([model.joint(j).qposadr[0] for j in joints])
+        self._mirror_qpos = np.array([model.joint(j).qposadr[0] for j in mirrors])
+        self._ctrl = np.array([model.actuator(j).id for j in joints])
+        self._mirror_ctrl = np.array([model.actuator(j).id for j in mirrors])
+
+    def _index_contacts(self) -> None:
+        """Name each geom after what a person would: a finger (arm, side) or an item."""
+        self._finger_of: dict[int, tuple[str, str]] = {}
+        self._item_of: dict[int, str] = {}
+        for geom in range(self.model.ngeom):
+            body = self.model.body(self.model.geom_bodyid[geom]).name
+            if body in self.task.items:
+                self._item_of[geom] = body
+            elif body.endswith("_finger_link"):
+                arm, side = body.removeprefix("vx300s_").removesuffix("_finger_link").split("/")
+                self._finger_of[geom] = (arm, side)
+
+    def _controls(self, action: np.ndarray) -> np.ndarray:
+        low, high = self.model.actuator_ctrlrange.T
+        controls = np.zeros(self.model.nu)
+        controls[self._ctrl] = action
+        controls[self._mirror_ctrl] = -action[self._grippers]
+        return np.clip(controls, low, high)
+
+    def _look(self) -> None:
+        # mj_step leaves positions of the step before in xpos and contacts; detectors must see this one.
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        mujoco.mj_collision(self.model, self.data)
+        self._judge()
+
+    def _judge(self) -> None:
+        self._touches: dict[tuple[str, str], set[str]] = {}
+        for first, second in self.data.contact.geom:
+            for finger, item in ((first, second), (second, first)):
+                if finger in self._finger_of and item in self._item_of:
+                    arm, side = self._finger_of[finger]
+                    self._touches.setdefault((arm, self._item_of[item]), set()).add(side)
+        self._verdict, self._stage = self.task.judge(self)
+
+
+_open: weakref.WeakSet[Station] = weakref.WeakSet()
+
+
+@cache
+def _close_at_exit() -> None:
+    """Call after the first renderer is there: mujoco has then registered the hook that takes EGL away, which runs later."""
+    atexit.register(lambda: [station.close() for station in list(_open)])
+
+
+def frame_period(contract: RobotContract, camera: str) -> int:
+    """Return the control ticks from one frame of `camera` to the next."""
+    return max(1, round(contract.control.rate_hz / contract.camera(camera).rate_hz))
+
+
+def _mjcf_joint(name: str) -> str:
+    arm, joint = name.split("_", 1)
+    return f"vx300s_{arm}/{'left_finger' if joint == 'gripper' else joint}"
+
+
+def _check(contract: RobotContract) -> None:
+    known = [f"{arm}_{joint}" for arm in ARMS for joint in (*ARM_JOINTS, "gripper")]
+    for name in contract.joint_names:
+        if name not in known:
+            raise AloeError(
+                f"Contract {contract.name}: the simulator has no joint {name!r}; it has {', '.join(known)}."
+            )
+    for name in known:
+        if name not in contract.joint_names:
+            raise AloeError(f"Contract {contract.name}: no joint {name!r}, which the simulated station moves.")
+    for name in contract.camera_names:
+        if name not in parts.CAMERAS:
+            raise AloeError(
+                f"Contract {contract.name}: the simulator has no camera {name!r}; it has {', '.join(parts.CAMERAS)}."
+            )

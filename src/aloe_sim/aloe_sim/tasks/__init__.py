@@ -1,0 +1,23 @@
+"""The tasks by name; one file each."""
+
+from __future__ import annotations
+
+from aloe_core.errors import AloeError
+from aloe_sim.tasks.base import Goal, Task
+from aloe_sim.tasks.sorting import Sorting
+
+TASKS: dict[str, type[Task]] = {"sorting": Sorting}
+
+__all__ = ["TASKS", "Goal", "Task", "make_task"]
+
+
+def make_task(name: str, level: str, variant: str) -> Task:
+    """Return the task; AloeError names what is unknown and what there is."""
+    if name not in TASKS:
+        raise AloeError(f"Unknown task {name!r}: expected one of {', '.join(TASKS)}.")
+    kind = TASKS[name]
+    if level not in kind.levels:
+        raise AloeError(f"Task {name}: unknown level {level!r}: expected one of {', '.join(kind.levels)}.")
+    if variant not in kind.variants:
+        raise AloeError(f"Task {name}: unknown variant {variant!r}: expected one of {', '.join(kind.variants)}.")
+    return kind(level, variant)

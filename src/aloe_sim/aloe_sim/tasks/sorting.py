@@ -1,0 +1,146 @@
+"""Sorting: put blocks from the table into a bin, each with the arm on its side."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from aloe_sim.scene import WORLD_BIT
+from aloe_sim.tasks.base import Goal, Scene, Task, Verdict
+
+BIN = np.array([0.0, 0.665])  # m, centre
+BIN_INNER = np.array([0.095, 0.065])  # m, half sizes
+BIN_WALL = 0.004  # m, half thickness
+BIN_HEIGHT = 0.04
+BLOCK = 0.019  # m, half edge
+X_RANGE = (0.05, 0.20)  # m from the middle, either side
+Y_RANGE = (0.35, 0.53)
+YAW = 0.3  # rad, either way
+CARRY_HEIGHT = 0.095  # m
+# The part of the table an arm can still pick from, and the camera can still see.
+AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
+COLOURS = {"red": [0.85, 0.05, 0.05, 1], "green": [0.05, 0.6, 0.1, 1]}
+LEVELS = {"easy": ("red",), "two": ("red", "green")}
+PHRASES = (
+    "put the {} into the bin",
+    "place the {} in the bin",
+    "pick up the {} and drop it into the bin",
+)
+
+
+class Sorting(Task):
+    """`easy`: one red block, on either side. `two`: a red and a green block, one on each side."""
+
+    levels = tuple(LEVELS)
+    variants = ("train",)
+
+    def __init__(self, level: str, variant: str) -> None:
+        super().__init__(level, variant)
+        self.colours = LEVELS[level]
+        self.items = tuple(f"{c}_block" for c in self.colours)
+        self.time_limit = 8.0 if len(self.items) == 1 else 14.0
+
+    def build(self, spec: mujoco.MjSpec) -> None:
+        _add_bin(spec)
+        for item, colour in zip(self.items, self.colours, strict=True):
+            body = spec.worldbody.add_body(name=item, pos=[0.1, 0.4, BLOCK])
+            body.add_freejoint(name=item)
+            body.add_geom(
+                name=item,
+                type=mujoco.mjtGeom.mjGEOM_BOX,
+                size=[BLOCK] * 3,
+                mass=0.04,
+                rgba=COLOURS[colour],
+                friction=[1.0, 0.01, 0.001],
+                condim=4,
+                contype=WORLD_BIT,
+                conaffinity=7,
+            )
+
+    def reset(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> str:
+        first = rng.choice([-1.0, 1.0])
+        for i, item in enumerate(self.items):
+            side = first * (-1.0) ** i
+            yaw = rng.uniform(-YAW, YAW)
+            place = [side * rng.uniform(*X_RANGE), rng.uniform(*Y_RANGE), BLOCK + 0.001]
+            data.joint(item).qpos[:] = [*place, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        what = f"{self.colours[0]} block" if len(self.items) == 1 else "blocks"
+        return (
+            str(rng.choice(PHRASES)).format(what).replace("drop it", "drop it" if len(self.items) == 1 else "drop them")
+        )
+
+    def judge(self, scene: Scene) -> tuple[Verdict, float]:
+        progress = float(np.mean([_progress(scene, item) for item in self.items]))
+        if all(_delivered(scene, item) for item in self.items):
+            return Verdict.SUCCESS, 1.0
+        if any(_lost(scene, item) for item in self.items):
+            return Verdict.FAILURE, progress
+        return Verdict.OPEN, progress
+
+    def milestones(self, scene: Scene) -> int:
+        return sum(_milestones(scene, item) for item in self.items)
+
+    def goals(self, scene: Scene) -> list[Goal]:
+        left = [item for item in self.items if not _over_bin(scene, item) or _holder(scene, item)]
+        goals = [self._goal(scene, item) for item in left]
+        # A block in the hand first, then the left side: the order must not depend on the past.
+        return sorted(goals, key=lambda g: (_holder(scene, g.item) is None, g.arm))
+
+    def _goal(self, scene: Scene, item: str) -> Goal:
+        arm = _holder(scene, item) or ("left" if scene.position(item)[0] < 0 else "right")
+        side = -1.0 if arm == "left" else 1.0
+        return Goal(item, arm, BIN + [0.045 * side, 0.0], CARRY_HEIGHT)
+
+
+def _add_bin(spec: mujoco.MjSpec) -> None:
+    body = spec.worldbody.add_body(name="bin", pos=[*BIN, 0])
+    half_x, half_y = BIN_INNER
+    wall, half_z = BIN_WALL, BIN_HEIGHT / 2
+    floor = ([half_x, half_y, 0.001], [0, 0, 0.001], [0.25, 0.3, 0.5, 1])
+    sides = [
+        ([wall, half_y + 2 * wall, half_z], [s * (half_x + wall), 0, half_z], [0.3, 0.35, 0.75, 1]) for s in (-1, 1)
+    ]
+    ends = [([half_x, wall, half_z], [0, s * (half_y + wall), half_z], [0.3, 0.35, 0.75, 1]) for s in (-1, 1)]
+    for size, pos, rgba in [floor, *sides, *ends]:
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=rgba, contype=WORLD_BIT, conaffinity=7, condim=3
+        )
+
+
+def _over_bin(scene: Scene, item: str) -> bool:
+    return bool(np.all(np.abs(scene.position(item)[:2] - BIN) < BIN_INNER - 0.005))
+
+
+def _holder(scene: Scene, item: str) -> str | None:
+    return next((arm for arm in ("left", "right") if scene.touching(arm, item) == 2), None)
+
+
+def _delivered(scene: Scene, item: str) -> bool:
+    inside = _over_bin(scene, item) and scene.position(item)[2] < BIN_HEIGHT + BLOCK
+    free = scene.touching("left", item) == 0 and scene.touching("right", item) == 0
+    return inside and free and scene.speed(item) < 0.02
+
+
+def _lost(scene: Scene, item: str) -> bool:
+    position = scene.position(item)
+    inside = np.all((position[:2] > AREA[:, 0]) & (position[:2] < AREA[:, 1]))
+    return bool(position[2] < -0.01 or (not inside and _holder(scene, item) is None))
+
+
+def _milestones(scene: Scene, item: str) -> int:
+    if _over_bin(scene, item):
+        return 2
+    return int(_holder(scene, item) is not None and scene.position(item)[2] > 0.05)
+
+
+def _progress(scene: Scene, item: str) -> float:
+    if _delivered(scene, item):
+        return 1.0
+    position = scene.position(item)
+    if _over_bin(scene, item):
+        return 0.9
+    holder = _holder(scene, item)
+    if holder:
+        return 0.5 + 0.35 * float(np.clip(1 - np.hypot(*(position[:2] - BIN)) / 0.4, 0, 1))
+    distance = min(float(np.linalg.norm(scene.pinch(arm) - position)) for arm in ("left", "right"))
+    return 0.4 * float(np.clip(1 - distance / 0.35, 0, 1))
