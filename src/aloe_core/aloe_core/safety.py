@@ -49,9 +49,7 @@ class SafetyFilter:
         self._dt = contract.dt
         self._lower, self._upper = contract.lower, contract.upper
         self._speed = contract.velocity
-        self._gain = (
-            contract.acceleration * contract.dt
-        )  # largest change of velocity a tick
+        self._gain = contract.acceleration * contract.dt  # largest change of velocity a tick
 
     def rest(self, position: np.ndarray) -> Motion:
         """Return the motion that stands still at `position` [J], which may lie outside the limits."""
@@ -65,9 +63,12 @@ class SafetyFilter:
         """
         wanted = np.asarray(requested, dtype=np.float64)
         if not np.isfinite(wanted).all():
-            stop = Motion(last.position, last.velocity, last.position)
-            return self._move(last.position, stop)[0], Clamp.NONFINITE
+            return self.stop(last)[0], Clamp.NONFINITE
         return self._move(wanted, last)
+
+    def stop(self, last: Motion) -> tuple[Motion, Clamp]:
+        """Return the next motion of a robot that brakes where it is and then stays."""
+        return self._move(last.position, Motion(last.position, last.velocity, last.position))
 
     def _move(self, wanted: np.ndarray, last: Motion) -> tuple[Motion, Clamp]:
         dt, position = self._dt, last.position
@@ -80,21 +81,14 @@ class SafetyFilter:
         closing, room_down, room_up = self._braking_speed(distances)
         velocity = np.clip(drift + closing, -self._speed, self._speed)
         velocity = np.minimum(np.maximum(velocity, room_down), room_up)
-        velocity = np.clip(
-            velocity, last.velocity - self._gain, last.velocity + self._gain
-        )
+        velocity = np.clip(velocity, last.velocity - self._gain, last.velocity + self._gain)
 
         reached = np.abs(velocity - direct) * dt <= _SAME
         moved = np.where(reached, request, position + velocity * dt)
         # Rounding must not cross a limit; a start beyond one only ever moves back.
-        moved = np.clip(
-            moved, np.minimum(self._lower, position), np.maximum(self._upper, position)
-        )
+        moved = np.clip(moved, np.minimum(self._lower, position), np.maximum(self._upper, position))
         reasons = Clamp.NONE
-        if (
-            not np.array_equal(request, wanted)
-            and np.abs(request - wanted).max() > _SAME
-        ):
+        if not np.array_equal(request, wanted) and np.abs(request - wanted).max() > _SAME:
             reasons |= Clamp.POSITION
         if not reached.all():
             allowed = np.clip(direct, -self._speed, self._speed)
@@ -112,8 +106,4 @@ class SafetyFilter:
         units = np.abs(distance) / (self._gain * self._dt)
         n = np.maximum(np.ceil((np.sqrt(1.0 + 8.0 * units) - 1.0) / 2.0), 1.0)
         fraction = (units - n * (n - 1.0) / 2.0) / n
-        return np.asarray(
-            np.copysign(
-                np.minimum((n - 1.0 + fraction) * self._gain, self._speed), distance
-            )
-        )
+        return np.asarray(np.copysign(np.minimum((n - 1.0 + fraction) * self._gain, self._speed), distance))
