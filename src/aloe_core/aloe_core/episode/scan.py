@@ -15,7 +15,7 @@ import zstandard
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 1, 2, 3, 4, 5, 6, 7
-METADATA, DATA_END = 12, 15
+STATISTICS, METADATA, DATA_END = 11, 12, 15
 _ZSTD_CHUNK = b"\x04\x00\x00\x00zstd"  # the compression field, 36 bytes into a chunk record's body
 _BEFORE_COMPRESSION = 9 + 28
 _MAX_OPCODE = 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from mcap.writer import CompressionType, Writer
 
 from aloe_core.episode import metadata
+from aloe_core.episode.bag import ROSBAG2_RECORD
 from aloe_core.episode.files import check_folder, publish, sync_directory
 from aloe_core.episode.labels import EpisodeLabels, sealed
 from aloe_core.episode.message_types import MessageType
@@ -21,7 +23,6 @@ from aloe_core.episode.names import PARTIAL
 from aloe_core.errors import AloeError
 
 START_RECORD = "aloe"  # MCAP metadata record at the head of the file: the labels known at the start
-ROSBAG2_RECORD = "rosbag2"  # at its tail: all of metadata.yaml, as rosbag2 writes it
 
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class EpisodeWriter:
         try:
             self._partial.mkdir()
             self._stream = self._file.open("xb")
+            fcntl.flock(self._stream, fcntl.LOCK_EX)  # `recover` leaves a take alone that is being written
             sync_directory(folder)
         except OSError as error:
             raise AloeError(f"{self._partial}: cannot be created ({error.strerror}).") from error
