@@ -103,15 +103,12 @@ def _words(element: Element, scope: Scope, name: str) -> tuple[str, ...]:
 
 
 def _respawn(element: Element, scope: Scope) -> Respawn | None:
+    delay = _number(element, "respawn_delay", element.attributes.get("respawn_delay", "0"))
+    retries = _number(element, "respawn_max_retries", element.attributes.get("respawn_max_retries", "-1"), low=-1)
     respawn = scope.attribute(element, "respawn")
     if respawn is None or not truth(element, "respawn", respawn):
         return None
-    return Respawn(
-        delay=_number(element, "respawn_delay", element.attributes.get("respawn_delay", "0")),
-        retries=int(
-            _number(element, "respawn_max_retries", element.attributes.get("respawn_max_retries", "-1"), low=-1)
-        ),
-    )
+    return Respawn(delay=delay, retries=int(retries))
 
 
 def _timeout(element: Element, scope: Scope, name: str) -> float:

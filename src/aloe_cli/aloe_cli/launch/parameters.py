@@ -13,6 +13,7 @@ Scalar = bool | int | float | str
 Value = Scalar | list[Scalar]
 SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 LISTS = {f"list_of_{name}": kind for name, kind in SCALARS.items()}
+_NO_EMPTY_LIST = "an empty list has no type; leave the parameter out."
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -28,13 +29,21 @@ def evaluate(raw: str, kind: str | None, text_of: Callable[[str], str]) -> Value
         items = _load(raw)
         if not isinstance(items, list):
             raise AloeError(f"value {raw!r} is not a list; a list that comes from a substitution needs type yaml.")
-        return [_coerce(text_of(str(i)), LISTS[kind]) if isinstance(i, str) else _exact(i, LISTS[kind]) for i in items]
+        if not items:
+            raise AloeError(_NO_EMPTY_LIST)
+        return [_list_item(item, LISTS[kind], text_of) for item in items]
     if kind not in (None, "yaml"):
         raise AloeError(f"type {kind!r} is unknown; use one of {', '.join([*SCALARS, *LISTS, 'yaml'])}.")
     loaded = _load(raw)
     if isinstance(loaded, list):
         return _uniform([_item(item, text_of) for item in loaded])
     return _item(loaded, text_of, of=raw)
+
+
+def _list_item(item: object, kind: type, text_of: Callable[[str], str]) -> Scalar:
+    if isinstance(item, str) and (kind is str or not substitution.is_plain(substitution.parse(item))):
+        return _coerce(text_of(item), kind)
+    return _exact(item, kind)
 
 
 def _item(loaded: object, text_of: Callable[[str], str], of: str = "") -> Value:
@@ -70,8 +79,6 @@ def _coerce(text: str, kind: type) -> Scalar:
 
 
 def _exact(value: object, kind: type) -> Scalar:
-    if kind is float and type(value) is int:
-        return float(value)
     if type(value) is not kind:
         raise AloeError(f"value {value!r} is no {kind.__name__}.")
     return _in_range(value)  # type: ignore[arg-type]
@@ -79,7 +86,7 @@ def _exact(value: object, kind: type) -> Scalar:
 
 def _uniform(items: list[object]) -> list[Scalar]:
     if not items:
-        raise AloeError("an empty list has no type; leave the parameter out.")
+        raise AloeError(_NO_EMPTY_LIST)
     kinds = {type(item) for item in items}
     if len(kinds) != 1 or not kinds <= set(SCALARS.values()):
         names = ", ".join(sorted(k.__name__ for k in kinds))

@@ -47,7 +47,7 @@ def make_plan(path: Path, given: Mapping[str, str], environment: Mapping[str, st
     """Return what `path` starts with the arguments `given`; AloeError names file and line of what is wrong."""
     plan = Plan()
     scope = Scope(environment, path.resolve().parent, dict(given))
-    _file(path, scope, plan, ())
+    _file(path, scope, plan, passed=set(given), including=())
     for name in given:
         if name not in plan.arguments and name not in _BUILT_IN:
             hint = packages.suggest(name, sorted(plan.arguments))
@@ -55,7 +55,7 @@ def make_plan(path: Path, given: Mapping[str, str], environment: Mapping[str, st
     return plan
 
 
-def _file(path: Path, scope: Scope, plan: Plan, including: tuple[Path, ...]) -> None:
+def _file(path: Path, scope: Scope, plan: Plan, passed: set[str], including: tuple[Path, ...]) -> None:
     if path.resolve() in including:
         raise AloeError(f"{path}: the file includes itself.")
     root = document.read(path)
@@ -63,7 +63,7 @@ def _file(path: Path, scope: Scope, plan: Plan, including: tuple[Path, ...]) -> 
     for element in _declarations(root):
         argument = _argument(element)
         plan.arguments.setdefault(argument.name, argument)
-    _require(path, root, scope)
+    _require(path, root, passed)
     _actions(root.children, scope.inside(path.resolve().parent), plan, (*including, path.resolve()))
 
 
@@ -83,9 +83,8 @@ def _action(element: Element, scope: Scope, plan: Plan, including: tuple[Path, .
         _actions(element.children, scope.nested() if scoped else scope, plan, including)
     elif element.tag == "include":
         # As in ROS, the arguments stay set for what follows; a group around the include keeps them in.
-        for argument in element.named("arg"):
-            _assign(argument, scope)
-        _file(_included(element, scope), scope, plan, including)
+        passed = {_assign(argument, scope) for argument in element.named("arg")}
+        _file(_included(element, scope), scope, plan, passed, including)
     elif element.tag == "node":
         plan.nodes.append(node_spec(element, scope, number=len(plan.nodes) + 1))
     else:
@@ -93,9 +92,11 @@ def _action(element: Element, scope: Scope, plan: Plan, including: tuple[Path, .
         scope.configurations[NAMESPACE] = namespace or "/"
 
 
-def _assign(element: Element, scope: Scope) -> None:
-    name, value = scope.attribute(element, "name"), scope.attribute(element, "value")
-    scope.configurations[name or ""] = value or ""
+def _assign(element: Element, scope: Scope) -> str:
+    """Set a configuration and return its name."""
+    name, value = scope.attribute(element, "name") or "", scope.attribute(element, "value") or ""
+    scope.configurations[name] = value
+    return name
 
 
 def _declare(element: Element, scope: Scope) -> None:
@@ -130,14 +131,14 @@ def _declarations(element: Element) -> list[Element]:
     return found
 
 
-def _require(path: Path, root: Element, scope: Scope) -> None:
-    """Name all missing arguments at once, before anything is evaluated."""
+def _require(path: Path, root: Element, passed: set[str]) -> None:
+    """Name all missing arguments at once; as in ROS, an include has to pass them even if they are set outside."""
     missing = [
         _argument(e)
         for e in root.named("arg")
         if "default" not in e.attributes
         and not {"if", "unless"} & e.attributes.keys()
-        and e.attributes["name"] not in scope.configurations
+        and e.attributes["name"] not in passed
     ]
     if missing:
         wanted = ", ".join(
