@@ -144,6 +144,11 @@ class Take:
         if k % 5 == 0:
             for camera, channel in enumerate(self._images):
                 self.put(channel, image(stamp, jpeg(camera, k // 5)), stamp)
+        self.joints_only(k)
+
+    def joints_only(self, k: int) -> None:
+        """Joint state k without the frames due with it."""
+        stamp = (k + 1) * DT
         self.put(self._joints, joint_state(stamp, [k / 1000] * 14), stamp)
 
     def step(self, k: int, **fields: Any) -> None:

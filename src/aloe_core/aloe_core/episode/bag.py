@@ -43,8 +43,8 @@ def read_labels(directory: Path) -> EpisodeLabels:
     return _labels(directory, metadata.read_metadata(directory))
 
 
-def read_bag(directory: Path, types: Collection[str]) -> Bag:
-    """Read a bag and the messages of `types`, checking every checksum; AloeError names the file and what is wrong."""
+def read_bag(directory: Path, types: Collection[str] | None) -> Bag:
+    """Read a bag and the messages of `types` (None: of all), checking every checksum; AloeError names the file and what is wrong."""
     information = metadata.read_metadata(directory)
     labels = _labels(directory, information)
     file = metadata.mcap_path(directory, information)
@@ -54,7 +54,7 @@ def read_bag(directory: Path, types: Collection[str]) -> Bag:
     except OSError as error:
         raise AloeError(f"{file}: cannot be read ({error.strerror}).") from error
     try:
-        _fill(bag, data, frozenset(types))
+        _fill(bag, data, types)
     except scan.BrokenRecord as error:
         raise damaged(file, str(error)) from error
     return bag
@@ -86,7 +86,7 @@ def _labels(directory: Path, information: dict[str, Any]) -> EpisodeLabels:
     return labels_from_custom_data(directory / metadata.FILE, custom)
 
 
-def _fill(bag: Bag, data: memoryview, types: frozenset[str]) -> None:
+def _fill(bag: Bag, data: memoryview, types: Collection[str] | None) -> None:
     wanted: dict[int, list[scan.Message]] = {}
     counts: dict[int, int] = {}
     for record in scan.walk(data):
@@ -102,7 +102,7 @@ def _fill(bag: Bag, data: memoryview, types: frozenset[str]) -> None:
                     bag.schemas[item.id] = item
                 else:
                     bag.channels[item.id] = item
-                    if bag.type_of(item) in types:
+                    if types is None or bag.type_of(item) in types:
                         wanted[item.id] = bag.messages.setdefault(item.topic, [])
         elif record.opcode == scan.METADATA:
             stored = stored_information(record.body)

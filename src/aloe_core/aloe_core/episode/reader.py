@@ -26,7 +26,11 @@ def read_episode(bag_dir: str | Path, contract: RobotContract) -> EpisodeData:
     Steps at or after the label stamp, and RESET ticks, are left out. AloeError, one sentence naming the file: damaged,
     foreign or unlabelled bag, another contract, no executed steps, missing camera, joint or joint states.
     """
-    bag = read_bag(Path(bag_dir), (EXECUTED_TYPE, JOINT_STATE_TYPE, IMAGE_TYPE))
+    return episode_from_bag(read_bag(Path(bag_dir), (EXECUTED_TYPE, JOINT_STATE_TYPE, IMAGE_TYPE)), contract)
+
+
+def episode_from_bag(bag: Bag, contract: RobotContract) -> EpisodeData:
+    """Return the episode of a bag already read; AloeError as in `read_episode`."""
     labels = bag.labels
     if labels.contract_hash != contract.hash:
         raise AloeError(
@@ -36,7 +40,7 @@ def read_episode(bag_dir: str | Path, contract: RobotContract) -> EpisodeData:
     if labels.outcome == Outcome.NONE and labels.end != "truncated":
         raise AloeError(f"{bag.directory}: unlabelled: expected outcome success, failure or aborted.")
     decode = Decoder(bag.file, bag.schemas.values())
-    namespace = _namespace(bag)
+    namespace = find_namespace(bag)
     steps = _cut(_executed_steps(bag, decode, contract, namespace), bag)
     joints = _joint_states(bag, decode, contract, namespace)
     stamps, state, steps = _grid(bag, contract, steps, joints)
@@ -77,7 +81,7 @@ class _Step:
     policy_version: str
 
 
-def _namespace(bag: Bag) -> str:
+def find_namespace(bag: Bag) -> str:
     """Return what stands before the relative topic names of the graph; AloeError if this is no ALOE bag."""
     for topic in bag.topics_of(EXECUTED_TYPE):
         if topic.endswith("/" + EXECUTED_TOPIC):
@@ -85,7 +89,8 @@ def _namespace(bag: Bag) -> str:
     raise AloeError(f"{bag.directory}: foreign bag: no topic {EXECUTED_TOPIC} of type {EXECUTED_TYPE}.")
 
 
-def _resolve(namespace: str, topic: str) -> str:
+def resolve(namespace: str, topic: str) -> str:
+    """Return the absolute name of a topic of the graph."""
     return topic if topic.startswith("/") else namespace + topic
 
 
@@ -145,7 +150,7 @@ def _cut(steps: list[_Step], bag: Bag) -> list[_Step]:
 
 def _joint_states(bag: Bag, decode: Decoder, contract: RobotContract, namespace: str) -> tuple[np.ndarray, np.ndarray]:
     """Return stamps int64 [N] (ascending) and positions float32 [N, J]."""
-    topic = _resolve(namespace, contract.control.joint_states_topic)
+    topic = resolve(namespace, contract.control.joint_states_topic)
     order = _Order(bag, contract, "joint state")
     messages = [decode(message.data, JOINT_STATE_TYPE) for message in bag.messages.get(topic, ())]
     if not messages:
@@ -199,7 +204,7 @@ def _chunks(steps: list[_Step]) -> tuple[tuple[str, ...], tuple[str, ...], np.nd
 
 
 def _frames(bag: Bag, decode: Decoder, namespace: str, name: str, base: str) -> Frames:
-    topic = _resolve(namespace, base) + "/image_raw/compressed"
+    topic = resolve(namespace, base) + "/image_raw/compressed"
     messages = bag.messages.get(topic)
     if not messages:
         raise AloeError(f"{bag.directory}: no frames of camera {name!r} on {topic}.")

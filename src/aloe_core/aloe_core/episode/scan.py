@@ -174,7 +174,7 @@ def indexed_messages(record: Record) -> int:
 
 def data_checksum(file: memoryview, data_end: Record) -> bool:
     """Return whether everything before the DataEnd record is as it was written (True where nothing was promised)."""
-    (crc,) = struct.unpack_from("<I", data_end.body, 0)
+    crc = _u32(data_end.body, 0)
     return crc == 0 or zlib.crc32(file[: data_end.start]) == crc
 
 
