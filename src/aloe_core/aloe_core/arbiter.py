@@ -121,6 +121,9 @@ class Arbiter:
         return Decision(change, None, refusal)
 
     def _take_state(self, state: RobotState) -> None:
+        if not np.isfinite(state.position).all():
+            self.counts.nonfinite += 1
+            return
         if self._state is not None and state.stamp < self._state.stamp:  # the clock was restarted
             self._chunks.clear()
             self._fence, self._motion = state.stamp, None

@@ -160,4 +160,4 @@ class Counts:
     timeouts: int = 0  # lock-step answers given without the input they waited for
     stale: int = 0  # ticks held because an input was missing or too old
     fenced: int = 0  # chunks dropped because they were observed before the last mode change
-    nonfinite: int = 0  # requests dropped
+    nonfinite: int = 0  # requests and joint states dropped

@@ -23,13 +23,9 @@ class JointReader:
         """Return float64 [J] in contract order; AloeError for a missing joint or a wrong number of values."""
         array = np.asarray(values, dtype=np.float64)
         if len(array) != len(names):
-            raise AloeError(
-                f"{self._what}: {len(names)} joint names but {len(array)} positions."
-            )
+            raise AloeError(f"{self._what}: {len(names)} joint names but {len(array)} positions.")
         if names != self._names:
-            self._order = np.array(
-                self._contract.order(names, self._what), dtype=np.intp
-            )
+            self._order = np.array(self._contract.order(names, self._what), dtype=np.intp)
             self._names = list(names)
         return array[self._order]
 
@@ -38,9 +34,7 @@ class JointReader:
         return self.positions(msg.name, msg.position)
 
 
-def joint_state_msg(
-    contract: RobotContract, stamp: int, positions: np.ndarray
-) -> JointState:
+def joint_state_msg(contract: RobotContract, stamp: int, positions: np.ndarray) -> JointState:
     """Return the joint state of `positions` [J] (contract order) at `stamp` (ns)."""
     msg = JointState(
         name=contract.joint_names,
@@ -64,9 +58,7 @@ def chunk_to_msg(inference: Inference, contract: RobotContract) -> ActionChunk:
         inference_latency=inference.latency,
         candidates=inference.candidates,
     )
-    msg.actions.frombytes(
-        np.ascontiguousarray(chunk.actions, dtype=np.float32).tobytes()
-    )
+    msg.actions.frombytes(np.ascontiguousarray(chunk.actions, dtype=np.float32).tobytes())
     stamps.fill(msg.header.stamp, chunk.stamp)
     return msg
 
@@ -76,26 +68,16 @@ def chunk_from_msg(msg: ActionChunk, contract: RobotContract) -> Chunk:
     what = f"Chunk {msg.chunk_id!r}"
     columns = len(msg.joint_names)
     if msg.horizon < 1 or len(msg.actions) != msg.horizon * columns:
-        raise AloeError(
-            f"{what}: actions has {len(msg.actions)} values: expected {msg.horizon} x {columns}."
-        )
+        raise AloeError(f"{what}: actions has {len(msg.actions)} values: expected {msg.horizon} x {columns}.")
     if not 1 <= msg.execute <= msg.horizon:
-        raise AloeError(
-            f"{what}: execute = {msg.execute}: expected 1 to {msg.horizon}."
-        )
+        raise AloeError(f"{what}: execute = {msg.execute}: expected 1 to {msg.horizon}.")
     if abs(msg.dt - contract.dt) > 1e-6:
-        raise AloeError(
-            f"{what}: dt = {msg.dt}: expected {contract.dt}, the control period of {contract.name}."
-        )
+        raise AloeError(f"{what}: dt = {msg.dt}: expected {contract.dt}, the control period of {contract.name}.")
     order = contract.order(msg.joint_names, what)
-    actions = np.array(msg.actions, dtype=np.float32).reshape(msg.horizon, columns)[
-        :, order
-    ]
+    actions = np.array(msg.actions, dtype=np.float32).reshape(msg.horizon, columns)[:, order]
     if not np.isfinite(actions).all():
         row = int(np.argwhere(~np.isfinite(actions))[0, 0])
-        raise AloeError(
-            f"{what}: row {row} is not finite: expected finite joint positions."
-        )
+        raise AloeError(f"{what}: row {row} is not finite: expected finite joint positions.")
     return Chunk(
         chunk_id=msg.chunk_id,
         stamp=stamps.to_ns(msg.header.stamp),

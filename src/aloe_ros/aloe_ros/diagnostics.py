@@ -23,18 +23,17 @@ class Diagnostics:
     `report` returns (level, message, values); it runs in the node's executor.
     """
 
-    def __init__(
-        self, node: Node, report: Callable[[], Report], callback_group=None
-    ) -> None:
+    def __init__(self, node: Node, report: Callable[[], Report], callback_group=None) -> None:
         self._node = node
         self._report = report
-        self._publisher = node.create_publisher(
-            DiagnosticArray, "/diagnostics", qos.DEFAULT
-        )
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.DEFAULT)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(
-            1.0, self.publish, clock=steady, callback_group=callback_group
-        )
+        self._timer = node.create_timer(1.0, self.publish, clock=steady, callback_group=callback_group)
+
+    def close(self) -> None:
+        """Stop publishing; for the clean-up of a lifecycle node."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_publisher(self._publisher)
 
     def publish(self) -> None:
         """Publish now; call it as well when something just went wrong."""
@@ -43,9 +42,7 @@ class Diagnostics:
             level=level,
             name=self._node.get_fully_qualified_name(),
             message=message,
-            values=[
-                KeyValue(key=key, value=str(value)) for key, value in values.items()
-            ],
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()

@@ -102,9 +102,7 @@ def run(
         node = make_node()
         if isinstance(node, AloeLifecycleNode) and node.autostart:
             node.start()
-        executor = (
-            SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
-        )
+        executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
         executor.spin()
     except AloeError as error:

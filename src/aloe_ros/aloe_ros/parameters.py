@@ -33,13 +33,9 @@ def declare(
         descriptor.additional_constraints = "one of " + ", ".join(choices)
     if low is not None and high is not None:
         if isinstance(default, int):
-            descriptor.integer_range = [
-                IntegerRange(from_value=int(low), to_value=int(high), step=1)
-            ]
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         else:
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=float(low), to_value=float(high))
-            ]
+            descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
     where = f"Node {node.get_name()}: parameter"
     try:
         value = node.declare_parameter(name, default, descriptor).value
@@ -68,7 +64,5 @@ def declare_contract(node: Node) -> RobotContract:
     """Declare `contract` and load the robot contract it names; AloeError if it is not set or not valid."""
     path = declare(node, "contract", "", "Path of the robot contract (YAML).")
     if not path:
-        raise AloeError(
-            f"Node {node.get_name()}: parameter contract is empty: expected the path of a robot contract."
-        )
+        raise AloeError(f"Node {node.get_name()}: parameter contract is empty: expected the path of a robot contract.")
     return load_contract(Path(path))

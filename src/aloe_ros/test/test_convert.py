@@ -31,9 +31,7 @@ def test_a_chunk_survives_the_message():
 def test_chunk_columns_are_read_by_name():
     chunk, msg = chunk_msg()
     msg.joint_names = msg.joint_names[::-1]
-    np.testing.assert_array_equal(
-        convert.chunk_from_msg(msg, CONTRACT).actions, chunk.actions[:, ::-1]
-    )
+    np.testing.assert_array_equal(convert.chunk_from_msg(msg, CONTRACT).actions, chunk.actions[:, ::-1])
 
 
 @pytest.mark.parametrize(
@@ -79,9 +77,7 @@ def test_a_value_survives_the_message():
     assert convert.value_from_msg(msg) == value
 
 
-@pytest.mark.parametrize(
-    "ns", [0, 1, 999_999_999, 1_000_000_000, 1_700_000_000_123_456_789]
-)
+@pytest.mark.parametrize("ns", [0, 1, 999_999_999, 1_000_000_000, 1_700_000_000_123_456_789])
 def test_stamps_are_exact(ns):
     assert stamps.to_ns(stamps.to_msg(ns)) == ns
     stamp = Time()

@@ -1,0 +1,237 @@
+"""The only writer of robot commands: policy chunks and a person's commands in, one filtered command a tick out."""
+
+import sys
+import time
+
+import numpy as np
+from aloe_core.arbiter import Arbiter
+from aloe_core.control import (
+    AskMode,
+    Change,
+    Decision,
+    EstopButton,
+    Event,
+    Mode,
+    ResetEstop,
+    RobotState,
+    TaskInfo,
+    Teleop,
+    Tick,
+)
+from aloe_core.errors import AloeError
+from aloe_ros.convert import JointReader, chunk_from_msg
+from aloe_ros.diagnostics import OK, WARN, Diagnostics
+from aloe_ros.node import AloeLifecycleNode, run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import JointState, Joy
+
+import aloe_msgs.msg as msgs
+from aloe_msgs.srv import ResetEstop as ResetEstopService
+from aloe_msgs.srv import SetControlMode
+from aloe_ros import qos, stamps
+from aloe_teleop.outputs import Outputs
+
+
+class ArbiterNode(AloeLifecycleNode):
+    """Feeds `aloe_core.arbiter.Arbiter` and publishes what it decides; see docs/architecture.md.
+
+    The e-stop button is read from joy here, so it works while takeover_node is down. In lock-step it starts in
+    RESET (the simulator stands still), on a robot in HOLD. While not active it commands nothing.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("arbiter_node", **kwargs)
+        self._contract = declare_contract(self)
+        self._lockstep = declare_lockstep(self)
+        self._timeout = declare(
+            self,
+            "lockstep_timeout",
+            5.0,
+            "Wall seconds that lock-step waits for a chunk or a person's command before it holds.",
+            low=0.1,
+            high=600.0,
+        )
+        self._arbiter: Arbiter | None = None
+        self._latest: dict[type, Event] = {}  # task and e-stop button, for an activation after they came
+        self._refused_inputs = 0
+
+    def configure(self) -> None:
+        contract = self._contract
+        self._joints = JointReader(contract)
+        self._teleop_names: list[str] = []
+        self._teleop_joints = np.zeros(0, dtype=np.intp)
+        self._outputs = Outputs(self, contract)
+        self._inputs = [
+            self.create_subscription(kind, topic, callback, profile)
+            for kind, topic, callback, profile in (
+                (
+                    JointState,
+                    contract.control.joint_states_topic,
+                    self._on_joint_state,
+                    qos.joint_states_subscription(self._lockstep),
+                ),
+                (msgs.ActionChunk, "policy/action_chunk", self._on_chunk, qos.DEFAULT),
+                (msgs.TeleopCommand, "teleop/command", self._on_teleop, qos.COMMAND),
+                (Joy, contract.takeover.joy_topic, self._on_joy, qos.DEFAULT),
+                (msgs.Task, "task", self._on_task, qos.LATCHED),
+            )
+        ]
+        self._services = [
+            self.create_service(SetControlMode, "control/set_mode", self._set_mode),
+            self.create_service(ResetEstopService, "control/reset_estop", self._reset_estop),
+        ]
+        if self._lockstep:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._timer = self.create_timer(0.1, self._check_timeout, clock=steady)
+        else:
+            self._timer = self.create_timer(contract.dt, self._tick)
+        self._diagnostics = Diagnostics(self, self._report)
+
+    def activate(self) -> None:
+        start = Mode.RESET if self._lockstep else Mode.HOLD
+        self._arbiter = Arbiter(self._contract, lockstep=self._lockstep, start=start, lockstep_timeout=self._timeout)
+        self._outputs.change(Change(start, start, "start", 0, 0))
+        for event in self._latest.values():
+            self._update(event)
+
+    def deactivate(self) -> None:
+        self._arbiter = None
+
+    def cleanup(self) -> None:
+        self._arbiter = None
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        for service in self._services:
+            self.destroy_service(service)
+        self.destroy_timer(self._timer)
+        self._diagnostics.close()
+        self._outputs.close()
+
+    # Inputs -------------------------------------------------------------------------------------------------------
+
+    def _on_joint_state(self, msg: JointState) -> None:
+        try:
+            position = self._joints.read(msg)
+        except AloeError as error:
+            self._refuse(error)
+            return
+        self._update(RobotState(stamps.to_ns(msg.header.stamp), position))
+
+    def _on_chunk(self, msg: msgs.ActionChunk) -> None:
+        try:
+            chunk = chunk_from_msg(msg, self._contract)
+        except AloeError as error:
+            self._refuse(error)
+            return
+        self._update(chunk)
+
+    def _on_teleop(self, msg: msgs.TeleopCommand) -> None:
+        try:
+            joints = self._indices(msg)
+        except AloeError as error:
+            self._refuse(error)
+            return
+        positions = np.asarray(msg.positions, dtype=np.float64)
+        self._update(Teleop(stamps.to_ns(msg.header.stamp), msg.engaged, joints, positions))
+
+    def _on_joy(self, msg: Joy) -> None:
+        button = self._contract.takeover.estop_button
+        self._update(EstopButton(button < len(msg.buttons) and bool(msg.buttons[button])))
+
+    def _on_task(self, msg: msgs.Task) -> None:
+        self._update(TaskInfo(msg.episode_id, msg.supervision))
+
+    def _tick(self) -> None:
+        self._update(Tick())
+
+    def _check_timeout(self) -> None:
+        timeouts = self._arbiter.counts.timeouts if self._arbiter is not None else 0
+        self._update(None)
+        if self._arbiter is not None and self._arbiter.counts.timeouts > timeouts:
+            self.get_logger().warning(f"Held one step: nothing to run in {self._mode} for {self._timeout} s.")
+
+    # Services -----------------------------------------------------------------------------------------------------
+
+    def _set_mode(self, request, response):
+        if request.mode not in set(Mode):
+            response.message = f"mode = {request.mode}: expected 0 to {max(Mode)} (ControlMode)."
+            return response
+        return self._answer(self._update(AskMode(Mode(request.mode), request.cause)), response)
+
+    def _reset_estop(self, _request, response):
+        return self._answer(self._update(ResetEstop()), response)
+
+    def _answer(self, decision: Decision | None, response):
+        response.message = "The arbiter is not active." if decision is None else decision.refusal
+        response.success = not response.message
+        return response
+
+    # Decisions ----------------------------------------------------------------------------------------------------
+
+    def _update(self, event: Event | None) -> Decision | None:
+        if isinstance(event, TaskInfo | EstopButton):
+            self._latest[type(event)] = event
+        if self._arbiter is None:
+            return None
+        decision = self._arbiter.update(time.monotonic_ns(), event)
+        if decision.change is not None:
+            self._outputs.change(decision.change)
+            change = decision.change
+            self.get_logger().info(f"{change.previous.name} -> {change.mode.name}: {change.cause}")
+        if decision.step is not None:
+            self._outputs.step(decision.step)
+        return decision
+
+    def _indices(self, msg: msgs.TeleopCommand) -> np.ndarray:
+        """Return the contract index of each joint named; AloeError for an unknown joint or a wrong count."""
+        names = msg.joint_names
+        if len(msg.positions) != len(names):
+            raise AloeError(f"Teleop command: {len(names)} joint names but {len(msg.positions)} positions.")
+        if names != self._teleop_names:
+            known = self._contract.joint_names
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise AloeError(
+                    f"Teleop command: no joint {unknown[0]!r} in contract {self._contract.name}; "
+                    f"it has {', '.join(known)}."
+                )
+            self._teleop_joints = np.array([known.index(name) for name in names], dtype=np.intp)
+            self._teleop_names = list(names)
+        return self._teleop_joints
+
+    def _refuse(self, error: AloeError) -> None:
+        self._refused_inputs += 1
+        self.get_logger().error(str(error), throttle_duration_sec=1.0)
+
+    @property
+    def _mode(self) -> str:
+        return self._arbiter.mode.name if self._arbiter is not None else "not active"
+
+    def _report(self):
+        if self._arbiter is None:
+            return WARN, "not active", {}
+        counts = self._arbiter.counts
+        values = {
+            "mode": self._mode,
+            "mode_changes": self._arbiter.sequence,
+            "lockstep": self._lockstep,
+            "lockstep_timeouts": counts.timeouts,
+            "held_for_missing_input": counts.stale,
+            "chunks_fenced": counts.fenced,
+            "nonfinite_requests": counts.nonfinite,
+            "inputs_refused": self._refused_inputs,
+        }
+        if self._arbiter.mode is Mode.ESTOP:
+            return WARN, "e-stop is latched: release the buttons, then call control/reset_estop", values
+        if counts.timeouts or self._refused_inputs:
+            return WARN, f"{counts.timeouts} time-outs, {self._refused_inputs} inputs refused", values
+        return OK, self._mode, values
+
+
+def main() -> int:
+    return run(ArbiterNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

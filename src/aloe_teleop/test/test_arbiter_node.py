@@ -1,0 +1,174 @@
+"""The arbiter as a real process over real DDS."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from aloe_core.contract import load_contract
+from aloe_core.types import Chunk, Inference
+from aloe_ros.convert import chunk_to_msg, joint_state_msg
+from aloe_ros.testing import Spinner, node_process
+from rclpy.node import Node
+from sensor_msgs.msg import JointState, Joy
+from trajectory_msgs.msg import JointTrajectory
+
+from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, TeleopCommand
+from aloe_msgs.srv import ResetEstop, SetControlMode
+from aloe_ros import qos, stamps
+
+CONTRACT_FILE = Path(__file__).parents[3] / "config/robots/aloha_sim.yaml"
+CONTRACT = load_contract(CONTRACT_FILE)
+DT = 20_000_000
+HOME = (CONTRACT.lower + CONTRACT.upper) / 2
+
+
+class Robot(Node):
+    """The test's end of every topic of the arbiter."""
+
+    def __init__(self) -> None:
+        super().__init__("robot")
+        self.joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self.chunks = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self.teleop = self.create_publisher(TeleopCommand, "teleop/command", qos.COMMAND)
+        self.joy = self.create_publisher(Joy, "joy", qos.DEFAULT)
+        self.task = self.create_publisher(Task, "task", qos.LATCHED)
+        self.set_mode = self.create_client(SetControlMode, "control/set_mode")
+        self.reset_estop = self.create_client(ResetEstop, "control/reset_estop")
+        self.commands: list[JointTrajectory] = []
+        self.executed: list[ExecutedStep] = []
+        self.modes: list[ControlMode] = []
+        self.create_subscription(JointTrajectory, "command/joint_trajectory", self.commands.append, qos.COMMAND)
+        self.create_subscription(ExecutedStep, "control/executed", self.executed.append, qos.COMMAND)
+        self.create_subscription(ControlMode, "control/mode", self.modes.append, qos.LATCHED)
+        self.spinner = Spinner(self)
+        self.outputs = (self.joints, self.chunks, self.teleop, self.joy, self.task)
+
+    def connect(self) -> None:
+        self.spinner.until(lambda: all(p.get_subscription_count() for p in self.outputs), "the arbiter listens")
+        self.spinner.until(lambda: self.modes, "the latched mode arrives")
+
+    def ask(self, mode: int, cause: str = "test") -> SetControlMode.Response:
+        return self.spinner.call(self.set_mode, SetControlMode.Request(mode=mode, cause=cause))
+
+    def state(self, k: int) -> None:
+        self.joints.publish(joint_state_msg(CONTRACT, k * DT, HOME))
+
+    def chunk(self, k: int, name: str) -> None:
+        actions = (HOME + 1e-4 * np.arange(50)[:, None]).astype(np.float32)
+        chunk = Chunk(name, k * DT, CONTRACT.dt, actions, 25, "v1")
+        self.chunks.publish(chunk_to_msg(Inference(chunk, None, 1, 0.0), CONTRACT))
+
+    def person(self, k: int, engaged: bool) -> None:
+        names = CONTRACT.joint_names if engaged else []
+        msg = TeleopCommand(device="leader", engaged=engaged, joint_names=names, positions=HOME[: len(names)].tolist())
+        stamps.fill(msg.header.stamp, k * DT)
+        self.teleop.publish(msg)
+
+    def estop(self, held: bool) -> None:
+        buttons = [0] * 8
+        buttons[CONTRACT.takeover.estop_button] = int(held)
+        self.joy.publish(Joy(buttons=buttons))
+
+    def step(self, k: int) -> ExecutedStep:
+        self.spinner.until(
+            lambda: self.executed and stamps.to_ns(self.executed[-1].header.stamp) == k * DT, f"step {k}"
+        )
+        return self.executed[-1]
+
+    def mode(self, mode: int) -> ControlMode:
+        self.spinner.until(lambda: self.modes[-1].mode == mode, f"mode {mode}")
+        return self.modes[-1]
+
+
+@pytest.fixture
+def robot():
+    rclpy.init()
+    node = Robot()
+    yield node
+    node.spinner.close()
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def arbiter(log: Path, **parameters):
+    return node_process(
+        "aloe_teleop.nodes.arbiter_node", {"contract": CONTRACT_FILE, "lockstep": True, **parameters}, log
+    )
+
+
+def test_an_episode_with_takeover_hand_back_and_estop_in_lock_step(robot, tmp_path):
+    with arbiter(tmp_path / "log"):
+        robot.connect()
+        assert robot.modes[-1].mode == ControlMode.RESET  # the simulator stands still until someone asks
+        robot.task.publish(Task(task="sorting", episode_id="e1", supervision="supervise"))
+        robot.state(50)
+        assert robot.ask(ControlMode.POLICY).success
+        assert stamps.to_ns(robot.mode(ControlMode.POLICY).header.stamp) == 50 * DT
+        robot.chunk(50, "first")
+        step = robot.step(50)
+        assert (step.source, step.chunk_id, step.chunk_index, step.tick) == (ExecutedStep.SOURCE_POLICY, "first", 0, 0)
+        assert step.episode_id == "e1" and step.policy_version == "v1" and step.clamp_reasons == 0
+        robot.state(51)
+        assert robot.step(51).chunk_index == 1
+        robot.spinner.until(lambda: len(robot.commands) == 2, "one command a joint state")
+        command = robot.commands[-1]
+        assert command.joint_names == CONTRACT.joint_names and stamps.to_ns(command.header.stamp) == 51 * DT
+        np.testing.assert_allclose(command.points[0].positions, HOME + 1e-4, atol=1e-6)
+
+        robot.person(52, engaged=True)
+        assert robot.mode(ControlMode.HUMAN).cause == "takeover pressed"
+        assert not robot.ask(ControlMode.POLICY).success
+        robot.state(52)
+        assert robot.step(52).source == ExecutedStep.SOURCE_HUMAN
+        robot.person(52, engaged=False)
+        robot.mode(ControlMode.POLICY)
+        robot.state(53)
+        robot.chunk(50, "first")
+        robot.chunk(53, "second")
+        assert (robot.step(53).chunk_id, robot.executed[-1].chunk_index) == ("second", 0)
+
+        robot.estop(held=True)
+        assert robot.mode(ControlMode.ESTOP).cause == "e-stop button pressed"
+        robot.state(54)
+        assert robot.step(54).source == ExecutedStep.SOURCE_HOLD
+        assert "latched" in robot.ask(ControlMode.POLICY).message
+        refused = robot.spinner.call(robot.reset_estop, ResetEstop.Request())
+        assert not refused.success and "still held" in refused.message
+        robot.estop(held=False)
+        robot.state(55)
+        robot.step(55)
+        assert robot.spinner.call(robot.reset_estop, ResetEstop.Request()).success
+        robot.mode(ControlMode.HOLD)
+        assert [s.tick for s in robot.executed] == list(range(6))
+
+
+def test_bad_chunks_are_refused_and_waiting_ends_with_a_flagged_hold(robot, tmp_path):
+    log = tmp_path / "log"
+    with arbiter(log, lockstep_timeout=0.3):
+        robot.connect()
+        robot.state(0)
+        robot.ask(ControlMode.POLICY)
+        actions = np.full((50, CONTRACT.action_dim), np.nan, dtype=np.float32)
+        bad = Chunk("bad", 0, CONTRACT.dt, actions, 25, "v1")
+        robot.chunks.publish(chunk_to_msg(Inference(bad, None, 1, 0.0), CONTRACT))
+        step = robot.step(0)
+        assert step.source == ExecutedStep.SOURCE_HOLD and step.clamp_reasons == ExecutedStep.CLAMP_STALE
+    assert "row 0 is not finite" in log.read_text()
+
+
+def test_on_a_robot_the_timer_commands_from_the_newest_joint_state(robot, tmp_path):
+    with arbiter(tmp_path / "log", lockstep=False):
+        robot.connect()
+        assert robot.modes[-1].mode == ControlMode.HOLD
+        robot.state(7)
+        robot.spinner.until(lambda: len(robot.executed) > 3, "the timer ticks")
+        np.testing.assert_allclose(robot.commands[-1].points[0].positions, HOME)
+        assert [s.tick for s in robot.executed[:4]] == [0, 1, 2, 3]
+
+
+def test_a_missing_contract_ends_the_node_with_one_sentence_and_code_2(tmp_path):
+    log = tmp_path / "log"
+    with node_process("aloe_teleop.nodes.arbiter_node", {"contract": "nowhere.yaml"}, log) as process:
+        assert process.wait(20) == 2
+    assert log.read_text().strip().endswith("nowhere.yaml: cannot be read (No such file or directory).")
