@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aloe_core.contract import RobotContract
+from aloe_core.contract import Camera, RobotContract
 from aloe_core.episode.data import Source
 from aloe_core.types import Chunk
 
@@ -73,6 +73,7 @@ class ChunkScheduler:
         self._task: _Task | None = None
         self._driving = False
         self._mode_sequence = -1
+        self._fence = 0
         self._state: tuple[int, np.ndarray, float] | None = None
         self._frames: dict[str, deque[tuple[int, bytes]]] = {
             name: deque(maxlen=_FRAMES_KEPT) for name in contract.camera_names
@@ -91,17 +92,21 @@ class ChunkScheduler:
         else:
             self._task = _Task(episode_id, instruction, seed)
 
-    def on_mode(self, driving: bool, sequence: int) -> None:
-        """`driving`: the arbiter is in POLICY. Every change, seen by its sequence number, drops chunk and request."""
+    def on_mode(self, driving: bool, sequence: int, fence: int) -> None:
+        """Take a mode message; `driving` means POLICY.
+
+        Every change, seen by its sequence number, drops chunk and request. Observations before `fence` (ns, the
+        stamp of the change) do not count: the arbiter would not run what was inferred from them.
+        """
         if (driving, sequence) != (self._driving, self._mode_sequence):
-            self._driving, self._mode_sequence = driving, sequence
+            self._driving, self._mode_sequence, self._fence = driving, sequence, fence
             self._request = self._chunk = self.problem = None
             self._failed = -1
 
     def on_joint_state(self, stamp: int, state: np.ndarray, clock: float) -> None:
         """`state` float32 [J] in contract order; time going backwards forgets everything seen."""
         if self._state is not None and stamp < self._state[0]:
-            self._answered = self._failed = -1
+            self._answered = self._failed = self._fence = -1
             self._request = self._chunk = None
             for frames in self._frames.values():
                 frames.clear()
@@ -152,7 +157,7 @@ class ChunkScheduler:
     def _due(self, now: int) -> bool:
         assert self._state is not None
         stamp = self._state[0]
-        if stamp <= self._failed:
+        if stamp <= self._failed or stamp < self._fence:
             return False
         if self._lockstep:
             if stamp <= self._answered:
@@ -165,6 +170,11 @@ class ChunkScheduler:
             return True
         lead = self.latency.expected + self._contract.dt  # joint states come one period apart
         return (now - self._chunk.stamp) * 1e-9 + lead >= self._chunk.execute * self._contract.dt
+
+    def _frame_period(self, camera: Camera) -> float:
+        """Simulated frames fall on control steps, so their period (s) may be a little shorter than declared."""
+        steps = max(1, round(self._contract.control.rate_hz / camera.rate_hz))
+        return min(1.0 / camera.rate_hz, steps * self._contract.dt)
 
     def _row(self, stamp: int, began: int) -> int:
         return round((stamp - began) * 1e-9 / self._contract.dt)
@@ -181,8 +191,9 @@ class ChunkScheduler:
             frames = self._frames[camera.name]
             if self._lockstep:
                 newest = next((f for f in reversed(frames) if f[0] <= stamp), None)
-                fresh = newest is not None and stamp - newest[0] < 1e9 / camera.rate_hz - _ROUNDING
-                expected = f"one less than {1 / camera.rate_hz:.3f} s older than the joint state"
+                period = self._frame_period(camera)
+                fresh = newest is not None and stamp - newest[0] < period * 1e9 - _ROUNDING
+                expected = f"one less than {period:.3f} s older than the joint state"
             else:
                 newest = frames[-1] if frames else None
                 fresh = newest is not None and (now - newest[0]) * 1e-9 <= limits.camera

@@ -5,7 +5,7 @@ from aloe_core.types import Chunk
 from aloe_policy.scheduler import ChunkScheduler, Latency
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_policy import tiny_contract
+from tiny_policy import CONTRACT, tiny_contract
 
 DT = 20_000_000  # ns
 STATE = np.zeros(2, np.float32)
@@ -23,9 +23,9 @@ class Robot:
         self.scheduler.on_task(episode, "sort", seed)
         return self
 
-    def policy(self, driving=True):
+    def policy(self, driving=True, fence=0):
         self.sequence += 1
-        self.scheduler.on_mode(driving, self.sequence)
+        self.scheduler.on_mode(driving, self.sequence, fence * DT)
         return self
 
     def joints(self, step, clock=0.0):
@@ -87,6 +87,13 @@ def test_a_joint_state_that_was_already_answered_is_not_inferred_from():
     assert robot.request().stamp == 6 * DT
 
 
+def test_observations_before_the_mode_change_do_not_count():
+    robot = Robot().task().frames(5).joints(6).policy(fence=7)  # the executed step of 6 is not seen yet
+    assert robot.request() is None
+    robot.joints(7)
+    assert robot.request().stamp == 7 * DT
+
+
 def test_lockstep_waits_for_the_frame_that_is_due_and_says_so_after_a_while():
     robot = Robot().task().frames(0).joints(5, clock=100.0).policy()  # frames every 5 steps: the one of step 5 is due
     assert robot.request(clock=100.1) is None
@@ -99,6 +106,13 @@ def test_lockstep_waits_for_the_frame_that_is_due_and_says_so_after_a_while():
     robot.frames(5, "wrist")
     assert robot.request(clock=102.7).jpegs == {"front": b"5", "wrist": b"5"}
     assert robot.scheduler.problem is None
+
+
+def test_a_camera_off_the_control_grid_is_waited_for_at_its_own_steps():
+    cameras = [camera | {"rate_hz": 20} for camera in CONTRACT["cameras"]]  # every 2 steps at 50 Hz
+    robot = Robot(cameras=cameras).task().frames(0).joints(2).policy()
+    assert robot.request() is None
+    assert robot.frames(2).request().jpegs["front"] == b"2"
 
 
 def test_lockstep_uses_the_newest_frame_that_is_not_later_than_the_joint_state():
@@ -125,7 +139,7 @@ def test_nothing_is_requested_outside_policy():
 def test_a_repeated_mode_message_changes_nothing():
     robot = Robot().task().frames(0).joints(0).policy()
     request = robot.request()
-    robot.scheduler.on_mode(True, robot.sequence)
+    robot.scheduler.on_mode(True, robot.sequence, 0)
     assert robot.answer(request)
 
 

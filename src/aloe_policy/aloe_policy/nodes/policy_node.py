@@ -143,9 +143,11 @@ class PolicyNode(AloeLifecycleNode):
         self._apply_mode()
 
     def _apply_mode(self) -> None:
-        if self._mode is not None:
+        mode = self._mode
+        if mode is not None:
+            driving = self._active and mode.mode == ControlMode.POLICY
             with self._lock:
-                self._scheduler.on_mode(self._active and self._mode.mode == ControlMode.POLICY, self._mode.sequence)
+                self._scheduler.on_mode(driving, mode.sequence, stamps.to_ns(mode.header.stamp))
                 self._advance()
 
     def _advance(self) -> None:

@@ -1,0 +1,202 @@
+"""policy_node as a process, over DDS, in lock-step: this test plays simulator, arbiter and trainer."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from aloe_core.checkpoint import manifest_sha256
+from aloe_ros import qos, stamps
+from aloe_ros.convert import chunk_from_msg, joint_state_msg
+from diagnostic_msgs.msg import DiagnosticArray
+from graph import HERE, NodeProcess, Peer
+from sensor_msgs.msg import CompressedImage, JointState
+from tiny_policy import CONTRACT, tiny_contract, write_tiny
+
+from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
+from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
+
+DOMAIN = 71
+DT = 20_000_000
+
+
+class Station:
+    """The rest of the graph, one message at a time."""
+
+    def __init__(self, folder):
+        self.contract = tiny_contract()
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(CONTRACT))))
+        self.root = folder / "checkpoints"
+        self.node = NodeProcess(
+            [str(HERE / "tiny_policy_node.py")],
+            DOMAIN,
+            folder,
+            {
+                "contract": str(folder / "tiny.yaml"),
+                "lockstep": True,
+                "checkpoint_dir": str(self.root),
+                "frame_timeout": 0.3,
+            },
+        )
+        self.peer = peer = Peer(DOMAIN)
+        self.chunks = peer.listen(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self.values = peer.listen(ValueEstimate, "policy/value", qos.DEFAULT)
+        self.diagnostics = peer.listen(DiagnosticArray, "/diagnostics", qos.DEFAULT)
+        self._task = peer.publisher(Task, "task", qos.LATCHED)
+        self._mode = peer.publisher(ControlMode, "control/mode", qos.LATCHED)
+        self._joints = peer.publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._executed = peer.publisher(ExecutedStep, "control/executed", qos.COMMAND)
+        self._frames = {
+            n: peer.publisher(CompressedImage, f"cameras/{n}/image_raw/compressed", qos.IMAGE)
+            for n in ("front", "wrist")
+        }
+        self._announcement = peer.publisher(Checkpoint, "checkpoint", qos.LATCHED)
+        peer.until(lambda: peer.node.count_publishers("policy/action_chunk"), "the chunk publisher")
+        self.step = 0
+        self._sequence = 0
+
+    def task(self, episode, seed=7):
+        self._task.publish(Task(task="sort", instruction="sort the blocks", episode_id=episode, seed=seed))
+
+    def mode(self, mode):
+        self._sequence += 1
+        msg = ControlMode(mode=mode, sequence=self._sequence)
+        stamps.fill(msg.header.stamp, self.step * DT)
+        self._mode.publish(msg)
+
+    def joints(self, position=(0.1, -0.2)):
+        self._joints.publish(joint_state_msg(self.contract, self.step * DT, np.array(position)))
+
+    def frame(self, brightness=0, cameras=("front", "wrist")):
+        image = np.full((24, 32, 3), brightness, np.uint8)
+        for name in cameras:
+            msg = CompressedImage(format="rgb8; jpeg compressed bgr8")
+            msg.data.frombytes(cv2.imencode(".jpg", image)[1].tobytes())
+            stamps.fill(msg.header.stamp, self.step * DT)
+            self._frames[name].publish(msg)
+
+    def run(self, chunk):
+        """Execute the leading rows of a chunk and return at the joint state that follows them."""
+        for row in range(chunk.execute):
+            msg = ExecutedStep(source=1, chunk_id=chunk.chunk_id, chunk_index=row, episode_id="e1")
+            stamps.fill(msg.header.stamp, self.step * DT)
+            self._executed.publish(msg)
+            self.step += 1
+            if self.step % 5 == 0:
+                self.frame()
+            self.joints()
+
+    def chunk(self, number):
+        """Wait for the chunk of this number (from 1), the last one published."""
+        self.peer.until(lambda: len(self.chunks) >= number, f"chunk {number}")
+        assert len(self.chunks) == number
+        return chunk_from_msg(self.chunks[-1], self.contract)
+
+    def announce(self, path, sha256=None):
+        sha256 = manifest_sha256(path) if sha256 is None else sha256
+        self._announcement.publish(Checkpoint(uri=str(path), version=path.name, sha256=sha256))
+
+    def reports(self, text):
+        """Wait for a diagnostic of the policy node that says `text`."""
+        begin = len(self.diagnostics)
+        said = lambda: any(text in a.status[0].message for a in self.diagnostics[begin:])  # noqa: E731
+        self.peer.until(said, f"a diagnostic with {text!r}, got {[a.status[0].message for a in self.diagnostics]}")
+
+    def close(self):
+        code = self.node.stop()
+        self.peer.close()
+        assert code == 0, self.node.log
+
+
+@pytest.fixture
+def station(tmp_path):
+    station = Station(tmp_path)
+    yield station
+    station.close()
+
+
+def test_observation_in_chunk_out_swap_refusal_and_rollback(station):
+    """One process, one story: waits without a checkpoint, drives, swaps between chunks, refuses, rolls back."""
+    station.reports("no checkpoint yet")
+    station.task("e1")
+    station.frame(255)
+    station.joints()
+    station.mode(ControlMode.POLICY)
+
+    first = write_tiny(station.root, "v1", slope=0.01)
+    station.announce(first)
+    chunk = station.chunk(1)
+    assert (chunk.stamp, chunk.policy_version, chunk.chunk_id) == (0, "v1", "v1/7/0/0")
+    assert chunk.actions[0] == pytest.approx([0.11, -0.19])
+    station.peer.until(lambda: station.values, "the value")
+    assert station.values[0].chunk_id == "v1/7/0/0"
+    assert station.values[0].q_mean == pytest.approx(-1.0, abs=0.02), "the white frame reached the policy"
+    assert station.values[0].advantage == pytest.approx(0.1)
+
+    station.run(chunk)
+    chunk = station.chunk(2)
+    assert chunk.chunk_id == f"v1/7/1/{4 * DT}"
+
+    second = write_tiny(station.root, "v2", slope=-0.01, parent="v1")
+    answer = station.peer.call(LoadCheckpoint, "policy/load_checkpoint", uri=str(second), sha256=manifest_sha256(second))
+    assert (answer.success, answer.version) == (True, "v2")
+    assert len(station.chunks) == 2, "a swap alone causes no chunk"
+    station.run(chunk)
+    chunk = station.chunk(3)
+    assert (chunk.policy_version, chunk.chunk_id) == ("v2", f"v2/7/2/{8 * DT}")
+
+    bad = write_tiny(station.root, "v3", slope="nan")
+    answer = station.peer.call(LoadCheckpoint, "policy/load_checkpoint", uri=str(bad))
+    assert not answer.success
+    assert "not finite" in answer.message
+    torn = write_tiny(station.root, "v4")
+    (torn / "model.safetensors").write_bytes(b"t")
+    station.announce(torn)
+    station.reports("checkpoint refused: ")
+    station.run(chunk)
+    chunk = station.chunk(4)
+    assert chunk.policy_version == "v2"
+
+    answer = station.peer.call(RollbackCheckpoint, "policy/rollback_checkpoint")
+    assert (answer.success, answer.version) == (True, "v1")
+    assert not station.peer.call(RollbackCheckpoint, "policy/rollback_checkpoint").success
+    station.run(chunk)
+    assert station.chunk(5).policy_version == "v1"
+
+
+def test_takeover_new_episode_and_missing_frames(tmp_path):
+    """LATEST is loaded at the start; a takeover ends a chunk, a missing frame is waited for and reported."""
+    write_tiny(tmp_path / "checkpoints", "v1")
+    station = Station(tmp_path)
+    try:
+        station.task("e1")
+        station.frame()
+        station.joints()
+        station.mode(ControlMode.POLICY)
+        station.chunk(1)
+
+        station.mode(ControlMode.HUMAN)
+        station.step = 2
+        station.joints()
+        station.mode(ControlMode.POLICY)
+        assert station.chunk(2).stamp == 2 * DT
+
+        station.mode(ControlMode.RESET)
+        station.task("e2", seed=9)
+        station.step = 50
+        station.frame(cameras=("front",))
+        station.joints()
+        station.mode(ControlMode.POLICY)
+        station.reports("camera wrist: newest frame is one 1.000 s old")
+        assert len(station.chunks) == 2
+        station.frame(cameras=("wrist",))
+        assert station.chunk(3).chunk_id == f"v1/9/0/{50 * DT}"
+        station.reports("policy v1")
+    finally:
+        station.close()
