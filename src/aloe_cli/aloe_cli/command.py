@@ -21,7 +21,10 @@ _COMMON = {"json_": JsonOption, "debug": DebugOption}
 
 
 class VerbApp(typer.Typer):
-    """A typer application whose commands take --json and --debug and report AloeError as one sentence."""
+    """A typer application whose commands take --json and --debug and report AloeError as one sentence.
+
+    A command returns what --json prints; an `exit_code` in it that is not 0 becomes the exit code.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(add_completion=False, no_args_is_help=False, rich_markup_mode="rich", **kwargs)
@@ -45,6 +48,8 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., None]:
             raise typer.Exit(report(error, as_json=json_, debug=debug)) from error
         if json_ and result is not None:
             print_json(result)
+        if result and result.get("exit_code"):
+            raise typer.Exit(result["exit_code"])
 
     own = inspect.signature(function)
     hints = get_type_hints(function, include_extras=True)
