@@ -39,7 +39,8 @@ _aloe_prepend LD_LIBRARY_PATH "$_aloe_root/install/lib"
 _aloe_prepend AMENT_PREFIX_PATH "$_aloe_root/install"
 _aloe_prepend CMAKE_PREFIX_PATH "$_aloe_root/install"
 for _aloe_dir in "$_aloe_root"/install/lib/python3*/site-packages "$_aloe_root"/build/aloe_* "$_aloe_root"/src/aloe_*; do
-  [ -d "$_aloe_dir" ] && _aloe_prepend PYTHONPATH "$_aloe_dir"
+  [ -d "$_aloe_dir" ] || continue
+  [ "${_aloe_dir%_msgs}" = "$_aloe_dir" ] && _aloe_prepend PYTHONPATH "$_aloe_dir"
 done
 
 export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
