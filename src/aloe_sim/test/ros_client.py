@@ -10,9 +10,18 @@ from pathlib import Path
 from time import monotonic
 
 import rclpy
+from aloe_core.contract import load_contract
+from aloe_sim.nodes import privileged
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from aloe_msgs.srv import ResetStation
+from aloe_ros import qos, stamps
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config/robots/aloha_sim.yaml"
@@ -83,3 +92,47 @@ class Client:
 def fresh_namespace() -> str:
     """Return a namespace nobody else uses."""
     return f"/t{uuid.uuid4().hex[:12]}"
+
+
+class Arbiter:
+    """Answers joint states by hand and keeps what the simulator published, in order of arrival."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, node = client, client.node
+        self.contract = load_contract(CONTRACT)
+        self.joints, self.states, self.clock = [], [], []
+        self.images = {name: [] for name in self.contract.camera_names}
+        self.commands = node.create_publisher(JointTrajectory, "command/joint_trajectory", qos.COMMAND)
+        self.reset_client = node.create_client(ResetStation, "station/reset")
+        node.create_subscription(JointState, "joint_states", self.joints.append, qos.joint_states_subscription(True))
+        node.create_subscription(Float64MultiArray, "sim/state", self.states.append, privileged.QOS)
+        node.create_subscription(Clock, "clock", self.clock.append, qos.DEFAULT)
+        for name, seen in self.images.items():
+            node.create_subscription(Image, f"cameras/{name}/image_raw", seen.append, qos.image_subscription(True))
+        topics = ["joint_states", "sim/state", "clock", *(f"cameras/{c}/image_raw" for c in self.images)]
+        client.until(
+            lambda: self.commands.get_subscription_count() and all(node.count_publishers(t) for t in topics),
+            "the simulator's topics",
+        )
+
+    def reset(self, seed: int, task: str = "sorting", level: str = "easy"):
+        return self.client.call(self.reset_client, ResetStation.Request(task=task, level=level, seed=seed))
+
+    def send(self, stamp: int, positions, names=None) -> None:
+        msg = JointTrajectory(joint_names=list(names or self.contract.joint_names))
+        msg.header.stamp = stamps.to_msg(stamp)
+        msg.points = [JointTrajectoryPoint(positions=[float(p) for p in positions])]
+        self.commands.publish(msg)
+
+    def step(self, positions) -> None:
+        """Answer the newest joint state and wait for the next one."""
+        count = len(self.joints)
+        self.send(self.stamp, positions)
+        self.client.until(lambda: len(self.joints) > count, "the next joint state")
+
+    def until_joints(self, count: int) -> None:
+        self.client.until(lambda: len(self.joints) >= count, f"{count} joint states")
+
+    @property
+    def stamp(self) -> int:
+        return stamps.to_ns(self.joints[-1].header.stamp)

@@ -3,60 +3,13 @@ import pytest
 from aloe_core.contract import load_contract
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
-from ros_client import CONTRACT, Client, NodeProcess, fresh_namespace
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from ros_client import CONTRACT, Arbiter, Client, NodeProcess, fresh_namespace
+from sensor_msgs.msg import Image
 
-from aloe_msgs.srv import ResetStation
-from aloe_ros import qos, stamps
+from aloe_ros import stamps
 
 ROBOT = load_contract(CONTRACT)
 SECOND = 1_000_000_000
-
-
-class Arbiter:
-    """Answers joint states by hand and keeps what the simulator published, in order of arrival."""
-
-    def __init__(self, client: Client) -> None:
-        self.client, node = client, client.node
-        self.joints, self.states, self.clock = [], [], []
-        self.images = {name: [] for name in ROBOT.camera_names}
-        self.commands = node.create_publisher(JointTrajectory, "command/joint_trajectory", qos.COMMAND)
-        self.reset_client = node.create_client(ResetStation, "station/reset")
-        node.create_subscription(JointState, "joint_states", self.joints.append, qos.joint_states_subscription(True))
-        node.create_subscription(Float64MultiArray, "sim/state", self.states.append, privileged.QOS)
-        node.create_subscription(Clock, "clock", self.clock.append, qos.DEFAULT)
-        for name, seen in self.images.items():
-            node.create_subscription(Image, f"cameras/{name}/image_raw", seen.append, qos.image_subscription(True))
-        topics = ["joint_states", "sim/state", "clock", *(f"cameras/{c}/image_raw" for c in self.images)]
-        client.until(
-            lambda: self.commands.get_subscription_count() and all(node.count_publishers(t) for t in topics),
-            "the simulator's topics",
-        )
-
-    def reset(self, seed: int, task: str = "sorting", level: str = "easy"):
-        return self.client.call(self.reset_client, ResetStation.Request(task=task, level=level, seed=seed))
-
-    def send(self, stamp: int, positions, names=None) -> None:
-        msg = JointTrajectory(joint_names=list(names or ROBOT.joint_names))
-        msg.header.stamp = stamps.to_msg(stamp)
-        msg.points = [JointTrajectoryPoint(positions=[float(p) for p in positions])]
-        self.commands.publish(msg)
-
-    def step(self, positions) -> None:
-        """Answer the newest joint state and wait for the next one."""
-        count = len(self.joints)
-        self.send(self.stamp, positions)
-        self.client.until(lambda: len(self.joints) > count, "the next joint state")
-
-    def until_joints(self, count: int) -> None:
-        self.client.until(lambda: len(self.joints) >= count, f"{count} joint states")
-
-    @property
-    def stamp(self) -> int:
-        return stamps.to_ns(self.joints[-1].header.stamp)
 
 
 @pytest.fixture
@@ -103,7 +56,7 @@ def test_lockstep_over_dds_is_the_station_bit_for_bit(arbiter):
         assert (got[0].encoding, got[0].header.frame_id) == ("rgb8", ROBOT.camera(name).frame_id)
 
     arbiter.client.until(lambda: len(arbiter.states) == 12, "12 privileged states")
-    last = privileged.unpack(arbiter.states[-1].data)
+    last = privileged.read(arbiter.states[-1])
     assert (last.stamp, last.tick) == (arbiter.stamp, 11)
     mirror = Station(ROBOT, render=False)
     mirror.restore(last.snapshot)

@@ -1,10 +1,13 @@
-"""Layout of sim/state: what the simulator knows and a robot would not."""
+"""sim/state: what the simulator knows and a robot would not."""
 
 from array import array
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from aloe_core.errors import AloeError
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 
 # Latched, so that a watcher that starts late still sees the state the simulation waits in.
 QOS = QoSProfile(
@@ -13,36 +16,55 @@ QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-_HEAD = 5
+_HEAD = ("stamp", "tick", "success", "failure", "stage")
+
+
+class Key(NamedTuple):
+    """What a station is built from, besides the contract."""
+
+    task: str
+    level: str
+    variant: str
 
 
 @dataclass(frozen=True)
 class SimState:
-    """One privileged state: stamp (ns), ticks since the reset, what the task says of it, the physics snapshot."""
+    """One privileged state."""
 
-    stamp: int
-    tick: int
+    key: Key
+    stamp: int  # ns
+    tick: int  # since the reset
     success: bool
     failure: bool
-    stage: float
-    snapshot: np.ndarray
+    stage: float  # 0..1
+    snapshot: np.ndarray  # float64, for Station.restore
 
 
-def pack(stamp: int, station) -> array:
-    """Return the message data for `station` at `stamp` (ns)."""
+def message(key: Key) -> Float64MultiArray:
+    """Return an empty message of a station built from `key`, to be filled every tick."""
+    msg = Float64MultiArray()
+    msg.layout.dim = [MultiArrayDimension(label="/".join(key), size=0, stride=0)]
+    return msg
+
+
+def fill(msg: Float64MultiArray, stamp: int, station) -> None:
+    """Write the state of `station` at `stamp` (ns)."""
     data = array("d", (stamp / 1e9, station.tick, station.success, station.failure, station.stage))
     data.frombytes(station.snapshot().tobytes())
-    return data
+    msg.data = data
+    msg.layout.dim[0].size = len(data)
 
 
-def unpack(data) -> SimState:
-    """Return the state packed by `pack`; stamps are exact to the ns below 1e6 s."""
-    values = np.asarray(data, dtype=np.float64)
+def read(msg: Float64MultiArray) -> SimState:
+    """Return the state in `msg`, its stamp exact to the ns below 1e6 s; AloeError if it is no simulator state."""
+    label = msg.layout.dim[0].label.split("/") if msg.layout.dim else []
+    if len(label) != 3 or len(msg.data) <= len(_HEAD):
+        raise AloeError(
+            f"sim/state with label {'/'.join(label)!r} and {len(msg.data)} values: expected task/level/variant, "
+            f"then {', '.join(_HEAD)} and a snapshot."
+        )
+    values = np.array(msg.data, dtype=np.float64)
+    stamp, tick, success, failure, stage = values[: len(_HEAD)]
     return SimState(
-        stamp=round(values[0] * 1e9),
-        tick=int(values[1]),
-        success=bool(values[2]),
-        failure=bool(values[3]),
-        stage=float(values[4]),
-        snapshot=values[_HEAD:],
+        Key(*label), round(stamp * 1e9), int(tick), bool(success), bool(failure), float(stage), values[len(_HEAD) :]
     )

@@ -35,16 +35,16 @@ class SimNode(Node):
         self._lockstep = declare_lockstep(self)
         self._task = declare(self, "task", "sorting", "Task used where a reset names none.")
         self._level = declare(self, "level", "easy", "Difficulty used where a reset names none.")
-        self._variant = declare(self, "variant", "train", "Object and scene variants: train or held_out.")
+        self._variant = declare(self, "variant", "train", "Variant of objects and scene, see the task.")
         factor = declare(
             self, "real_time_factor", 1.0, "Speed on the wall clock; unused in lock-step.", low=0.01, high=100.0
         )
-        self._station: Station | None = None
-        self._station_key = ("", "")
+        self._stations: dict[privileged.Key, Station] = {}
+        self._station: Station | None = None  # the one in use
         self._origin = 0  # ns, stamp of the reset state
         self._reader = JointReader(self._contract, "command")
         self._command = np.zeros(0)  # newest positions [J]
-        self._ignored = 0
+        self._ignored = self._ignored_before = 0
         self._rate = RealTimeFactor()
 
         control = self._contract.control
@@ -54,7 +54,6 @@ class SimNode(Node):
         self._images = [self._image_output(camera) for camera in self._contract.cameras]
         self._clock_msg = Clock()
         self._joint_msg = JointState(name=self._contract.joint_names)
-        self._state_msg = Float64MultiArray()
 
         if control.command_kind != "joint_trajectory":
             raise AloeError(
@@ -80,7 +79,7 @@ class SimNode(Node):
         except AloeError as error:
             response.success, response.message = False, str(error)
             return response
-        self._origin = origin
+        self._station, self._origin = station, origin
         self._command = station.joint_positions()
         self._rate.restart()
         response.success = True
@@ -95,11 +94,12 @@ class SimNode(Node):
         return self._origin + (self._station.stamp if self._station is not None else 0)
 
     def _station_for(self, task: str, level: str) -> Station:
-        if self._station is None or self._station_key != (task, level):
-            self._station = Station(self._contract, task, level, self._variant)
-            self._station_key = (task, level)
-            self.get_logger().info(f"Station for task {task}, level {level}, {self._variant} variants")
-        return self._station
+        key = privileged.Key(task, level, self._variant)
+        if key not in self._stations:
+            self._stations[key] = Station(self._contract, *key)
+            self.get_logger().info(f"Built the station for {'/'.join(key)}")
+        self._state_msg = privileged.message(key)
+        return self._stations[key]
 
     def _on_command(self, msg: JointTrajectory) -> None:
         if self._station is None or (self._lockstep and stamps.to_ns(msg.header.stamp) != self._stamp):
@@ -134,7 +134,7 @@ class SimNode(Node):
                 stamps.fill(message.header.stamp, stamp)
                 message.data = array("B", station.render(camera.name).tobytes())
                 publisher.publish(message)
-        self._state_msg.data = privileged.pack(stamp, station)
+        privileged.fill(self._state_msg, stamp, station)
         self._state.publish(self._state_msg)
         stamps.fill(self._joint_msg.header.stamp, stamp)
         self._joint_msg.position = array("d", station.joint_positions().astype("float64").tobytes())
@@ -142,6 +142,7 @@ class SimNode(Node):
 
     def _report(self):
         factor = self._rate.read(self._contract.dt)
+        ignored, self._ignored_before = self._ignored - self._ignored_before, self._ignored
         values = {
             "real_time_factor": f"{factor:.2f}",
             "ignored_commands": self._ignored,
@@ -152,8 +153,8 @@ class SimNode(Node):
             return OK, "waiting for station/reset", values
         if factor == 0:
             return OK, "waiting for a command", values
-        if self._ignored:
-            return WARN, f"{self._ignored} commands ignored", values
+        if ignored:
+            return WARN, f"{ignored} commands ignored in the last second", values
         return OK, "running", values
 
 

@@ -1,0 +1,185 @@
+"""A scripted person at the running graph: watches sim/state, holds the dead-man, moves the leader arm, labels."""
+
+import sys
+from array import array
+from collections import deque
+from enum import Enum
+
+from aloe_core.episode.data import Outcome
+from aloe_core.errors import AloeError
+from aloe_ros.diagnostics import ERROR, OK, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from rclpy.node import Node
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Float64MultiArray
+
+from aloe_msgs.msg import EpisodeEvent, Task
+from aloe_msgs.srv import LabelEpisode
+from aloe_ros import qos, stamps
+from aloe_sim.human import HumanConfig, ScriptedHuman, load_human
+from aloe_sim.nodes import privileged
+from aloe_sim.station import Station
+
+
+class Phase(Enum):
+    """Where the person is in an episode."""
+
+    AWAY = 0  # no episode runs
+    PRESENT = 1  # looks at every state and acts
+    LABELLED = 2  # has said how it went and keeps still until the episode ends
+
+
+class ScriptedHumanNode(Node):
+    """Answers every sim/state of a running episode as `ScriptedHuman` does, by what a person has: joy, leader, label.
+
+    One ScriptedHuman per episode, seeded by the task's seed, looking at a station that mirrors the simulator's. It
+    acts from the reset state on, but not before the episode has started, so that the recorder misses nothing.
+    After the label the dead-man stays as it is: releasing it would make the robot hold instead of wait for the end.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("scripted_human", **kwargs)
+        self._contract = declare_contract(self)
+        self._lockstep = declare_lockstep(self)
+        path = declare(self, "human", "", "Behaviour of the person (YAML); empty for the defaults.")
+        self._operator = declare(self, "operator_name", "scripted", "Name put on labels.")
+        self._config = load_human(path) if path else HumanConfig()
+
+        self._stations: dict[privileged.Key, Station] = {}
+        self._states: deque[privileged.SimState] = deque(maxlen=privileged.QOS.depth)  # not looked at yet
+        self._task = Task()
+        self._started = ""  # episode id
+        self._phase = Phase.AWAY
+        self._human: ScriptedHuman | None = None
+        self._pressed = False
+        self._joy_stamp = 0  # ns
+        self._labels = 0
+        self._problem: str | None = None
+
+        takeover = self._contract.takeover
+        self._joy = self.create_publisher(Joy, takeover.joy_topic, qos.DEFAULT)
+        self._leader = self.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT)
+        buttons = (takeover.deadman_button, takeover.estop_button, takeover.success_button, takeover.failure_button)
+        self._joy_msg = Joy(buttons=[0] * (1 + max(buttons)))
+        self._joy_period = round(min(0.1, self._contract.staleness.teleop) / 2 * 1e9)  # ns
+        self._leader_msg = JointState(name=self._contract.joint_names)
+        self._label_client = self.create_client(LabelEpisode, "episode/label")
+        self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
+        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.COMMAND)
+        self.create_subscription(Float64MultiArray, "sim/state", self._on_state, privileged.QOS)
+        self._diagnostics = Diagnostics(self, self._report)
+
+    # --- the course of an episode ------------------------------------------------------------------------------
+
+    def _on_task(self, msg: Task) -> None:
+        if msg.episode_id != self._task.episode_id:
+            self._leave()
+        self._task = msg
+        self._come()
+
+    def _on_event(self, msg: EpisodeEvent) -> None:
+        if msg.event == EpisodeEvent.STARTED:
+            self._started = msg.episode_id
+            self._come()
+        elif msg.event != EpisodeEvent.LABELLED and msg.episode_id == self._task.episode_id:
+            self._leave()
+
+    def _come(self) -> None:
+        if self._phase is Phase.AWAY and self._task.episode_id and self._task.episode_id == self._started:
+            self._phase, self._human, self._problem = Phase.PRESENT, None, None
+            self._look()
+
+    def _leave(self) -> None:
+        self._phase, self._started = Phase.AWAY, ""
+        self._press(False, self._joy_stamp)
+
+    def _on_state(self, msg: Float64MultiArray) -> None:
+        state = privileged.read(msg)
+        if state.tick == 0:
+            self._states.clear()
+            self._mirror(state.key)  # built while nobody waits for it
+        self._states.append(state)
+        self._look()
+
+    # --- what the person does ----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Act on the states that came in, oldest first."""
+        while self._phase is Phase.PRESENT and self._states:
+            state = self._states.popleft()
+            try:
+                if self._human is not None:
+                    self._act(state)
+                elif state.tick == 0 or not self._lockstep:
+                    self._human = self._arrive(state)
+                    self._act(state)
+            except AloeError as error:
+                self._give_up(str(error))
+
+    def _arrive(self, state: privileged.SimState) -> ScriptedHuman:
+        station = self._mirror(state.key)
+        station.restore(state.snapshot)
+        return ScriptedHuman(station, self._config, self._task.seed, self._task.supervision)
+
+    def _act(self, state: privileged.SimState) -> None:
+        self._mirror(state.key).restore(state.snapshot)
+        action = self._human.update()
+        if action.label is not None:
+            self._phase = Phase.LABELLED
+            self._label(action.label, state.stamp)
+            return
+        self._press(action.engaged, state.stamp)
+        if action.command is not None:
+            stamps.fill(self._leader_msg.header.stamp, state.stamp)
+            self._leader_msg.position = array("d", action.command.tobytes())
+            self._leader.publish(self._leader_msg)
+
+    def _mirror(self, key: privileged.Key) -> Station:
+        """Return the station of this process that mirrors the simulator's."""
+        if key not in self._stations:
+            self._stations[key] = Station(self._contract, key.task, key.level, key.variant, render=False)
+        return self._stations[key]
+
+    def _press(self, pressed: bool, stamp: int) -> None:
+        """Hold or release the dead-man; a held one is repeated, since a joystick that falls silent is a lost one."""
+        if pressed == self._pressed and not (pressed and stamp - self._joy_stamp >= self._joy_period):
+            return
+        self._pressed, self._joy_stamp = pressed, stamp
+        self._joy_msg.buttons[self._contract.takeover.deadman_button] = int(pressed)
+        stamps.fill(self._joy_msg.header.stamp, stamp)
+        self._joy.publish(self._joy_msg)
+
+    def _label(self, outcome: Outcome, stamp: int) -> None:
+        if not self._label_client.service_is_ready():
+            self._give_up(f"Nobody serves {self._label_client.srv_name}: episode {self._task.episode_id} has no label.")
+            return
+        request = LabelEpisode.Request(
+            episode_id=self._task.episode_id, outcome=outcome, stamp=stamps.to_msg(stamp), operator_name=self._operator
+        )
+        self._labels += 1
+        self._label_client.call_async(request).add_done_callback(self._on_labelled)
+
+    def _on_labelled(self, future) -> None:
+        response = future.result()
+        if not response.success:
+            self._give_up(f"Label refused: {response.message}")
+
+    def _give_up(self, why: str) -> None:
+        self._problem = why
+        self.get_logger().error(why)
+        self._leave()
+
+    def _report(self):
+        values = {"episode": self._task.episode_id, "deadman": self._pressed, "labels": self._labels}
+        if self._problem:
+            return ERROR, self._problem, values
+        return OK, self._phase.name.lower(), values
+
+
+def main() -> int:
+    return run(ScriptedHumanNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from aloe_core.contract import load_contract
+from aloe_sim.expert import Expert
+from aloe_sim.nodes import privileged
+from aloe_sim.station import Station
+from rcl_interfaces.srv import GetParameters
+from ros_client import CONTRACT, Arbiter, Client, NodeProcess, fresh_namespace
+from sensor_msgs.msg import JointState, Joy
+
+from aloe_msgs.msg import EpisodeEvent, Task
+from aloe_msgs.srv import LabelEpisode
+from aloe_ros import qos, stamps
+
+ROBOT = load_contract(CONTRACT)
+DT = round(ROBOT.dt * 1e9)
+DEADMAN = ROBOT.takeover.deadman_button
+
+
+class Stage:
+    """Episode manager, arbiter and takeover node by hand, around a real simulator and a real scripted human."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, node = client, client.node
+        self.joy, self.leader, self.labels = [], [], []
+        self.task = node.create_publisher(Task, "task", qos.LATCHED)
+        self.event = node.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
+        node.create_subscription(Joy, "joy", self.joy.append, qos.DEFAULT)
+        node.create_subscription(JointState, "leader/joint_states", self.leader.append, qos.DEFAULT)
+        node.create_service(LabelEpisode, "episode/label", self._on_label)
+        self.robot = Arbiter(client)
+        client.until(
+            lambda: self.task.get_subscription_count()
+            and self.event.get_subscription_count()
+            and node.count_publishers("joy")
+            and node.count_publishers("leader/joint_states")
+            and node.count_clients("episode/label"),
+            "the scripted human",
+        )
+
+    def _on_label(self, request, response):
+        self.labels.append(request)
+        response.success = True
+        return response
+
+    def begin(self, episode_id: str, supervision: str, seed: int) -> int:
+        """Start an episode and return the stamp of its reset state."""
+        count = len(self.robot.joints)
+        assert self.robot.reset(seed).success
+        self.robot.until_joints(count + 1)
+        self.task.publish(Task(task="sorting", episode_id=episode_id, seed=seed, supervision=supervision))
+        self.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=episode_id))
+        return self.robot.stamp
+
+    def end(self) -> None:
+        self.task.publish(Task(task="sorting"))
+
+    def follow_leader(self) -> None:
+        """Execute what the leader says until there is a label."""
+        while not self.labels:
+            self.client.until(lambda: self.labels or self.answered(), "the leader or a label")
+            if self.answered() and not self.labels:
+                self.robot.step(self.leader[-1].position)
+
+    def answered(self) -> bool:
+        return bool(self.leader) and stamps.to_ns(self.leader[-1].header.stamp) == self.robot.stamp
+
+    @property
+    def held(self) -> bool:
+        return bool(self.joy) and self.joy[-1].buttons[DEADMAN] == 1
+
+
+@pytest.fixture
+def stage(tmp_path):
+    namespace = fresh_namespace()
+    with (
+        NodeProcess("aloe_sim.nodes.sim_node", namespace, tmp_path, lockstep=True),
+        NodeProcess("aloe_sim.nodes.scripted_human", namespace, tmp_path, lockstep=True),
+        Client(namespace) as client,
+    ):
+        yield Stage(client)
+
+
+def test_a_demonstration_drives_from_the_reset_state_to_a_success_label_and_then_keeps_still(stage):
+    for episode, seed in (("first", 3), ("second", 3)):
+        joy, leader = len(stage.joy), len(stage.leader)
+        start = stage.begin(episode, "demonstrate", seed)
+        stage.follow_leader()
+        label = stage.labels.pop()
+        assert (label.episode_id, label.outcome) == (episode, EpisodeEvent.OUTCOME_SUCCESS)
+        end = stamps.to_ns(label.stamp)
+        assert end == stage.robot.stamp
+
+        driven = [stamps.to_ns(m.header.stamp) for m in stage.leader[leader:]]
+        assert driven == list(range(start, end, DT))
+        held = [(stamps.to_ns(m.header.stamp), m.buttons[DEADMAN]) for m in stage.joy[joy:]]
+        assert held[0] == (start, 1)
+        assert all(pressed for _, pressed in held)
+        assert max(b[0] - a[0] for a, b in pairwise(held)) <= 100_000_000
+        stage.end()
+        stage.client.until(lambda: not stage.held, "the dead-man to be released")
+    first, second = (stage.leader[: len(stage.leader) // 2], stage.leader[len(stage.leader) // 2 :])
+    np.testing.assert_array_equal([m.position for m in first], [m.position for m in second])
+
+
+def test_a_watcher_labels_with_the_stamp_at_which_success_was_first_true_and_never_drives(stage):
+    stage.begin("watched", "watch", 4)
+    mirror = Station(ROBOT, render=False)
+    mirror.reset(4)
+    expert = Expert(mirror)
+    first = None
+    while not stage.labels:
+        command = expert.act()
+        mirror.step(command)
+        stage.robot.step(command)
+        if mirror.success and first is None:
+            first = stage.robot.stamp
+        assert first is None or stage.robot.stamp < first + 50 * DT, "no label a second after success"
+    assert stamps.to_ns(stage.labels[0].stamp) == first
+    assert stage.leader == []
+    assert stage.joy == []
+
+
+def test_a_supervisor_takes_over_a_robot_that_stands_still_and_finishes_the_task(stage):
+    stage.begin("stuck", "supervise", 5)
+    home = stage.robot.joints[-1].position
+    while not stage.held:
+        stage.robot.step(home)
+    while not stage.labels:
+        stage.client.until(lambda: stage.labels or stage.answered() or not stage.held, "the leader, a label or a release")
+        if not stage.held:
+            stage.robot.step(stage.robot.joints[-1].position)
+        elif stage.answered() and not stage.labels:
+            stage.robot.step(stage.leader[-1].position)
+    assert stage.labels[0].outcome == EpisodeEvent.OUTCOME_SUCCESS
+
+
+def test_the_person_waits_until_the_episode_has_started(stage):
+    assert stage.robot.reset(1).success
+    stage.robot.until_joints(1)
+    stage.client.until(lambda: stage.robot.states, "the reset state")
+    stage.task.publish(Task(task="sorting", episode_id="early", seed=1, supervision="demonstrate"))
+    node = stage.client.node
+    probe = node.create_client(GetParameters, "scripted_human/get_parameters")
+    stage.client.call(probe, GetParameters.Request())  # its answer comes after what was sent before
+    assert stage.joy == []
+    stage.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="early"))
+    stage.client.until(lambda: stage.held and stage.answered(), "the takeover")
+    assert privileged.read(stage.robot.states[-1]).tick == 0
