@@ -34,6 +34,33 @@ class JointReader:
         return self.positions(msg.name, msg.position)
 
 
+class JointSubsetReader:
+    """Reads positions of some of the contract's joints by name, as a leader arm or a person's command gives them."""
+
+    def __init__(self, contract: RobotContract, what: str) -> None:
+        self._contract = contract
+        self._what = what
+        self._names: list[str] = []
+        self._joints = np.zeros(0, dtype=np.intp)
+
+    def read(self, names: list[str], positions: object) -> tuple[np.ndarray, np.ndarray]:
+        """Return contract indices [n] and float64 positions [n]; AloeError for an unknown joint or a wrong count."""
+        values = np.array(positions, dtype=np.float64)
+        if len(values) != len(names):
+            raise AloeError(f"{self._what}: {len(names)} joint names but {len(values)} positions.")
+        if names != self._names:
+            known = self._contract.joint_names
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise AloeError(
+                    f"{self._what}: no joint {unknown[0]!r} in contract {self._contract.name}; "
+                    f"it has {', '.join(known)}."
+                )
+            self._joints = np.array([known.index(name) for name in names], dtype=np.intp)
+            self._names = list(names)
+        return self._joints, values
+
+
 def joint_state_msg(contract: RobotContract, stamp: int, positions: np.ndarray) -> JointState:
     """Return the joint state of `positions` [J] (contract order) at `stamp` (ns)."""
     msg = JointState(

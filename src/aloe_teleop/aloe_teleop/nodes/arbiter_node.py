@@ -3,7 +3,6 @@
 import sys
 import time
 
-import numpy as np
 from aloe_core.arbiter import Arbiter
 from aloe_core.control import (
     AskMode,
@@ -19,7 +18,7 @@ from aloe_core.control import (
     Tick,
 )
 from aloe_core.errors import AloeError
-from aloe_ros.convert import JointReader, chunk_from_msg
+from aloe_ros.convert import JointReader, JointSubsetReader, chunk_from_msg
 from aloe_ros.diagnostics import OK, WARN, Diagnostics
 from aloe_ros.node import AloeLifecycleNode, run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
@@ -59,8 +58,7 @@ class ArbiterNode(AloeLifecycleNode):
     def configure(self) -> None:
         contract = self._contract
         self._joints = JointReader(contract)
-        self._teleop_names: list[str] = []
-        self._teleop_joints = np.zeros(0, dtype=np.intp)
+        self._person = JointSubsetReader(contract, "Teleop command")
         self._outputs = Outputs(self, contract)
         self._inputs = [
             self.create_subscription(kind, topic, callback, profile)
@@ -128,11 +126,10 @@ class ArbiterNode(AloeLifecycleNode):
 
     def _on_teleop(self, msg: msgs.TeleopCommand) -> None:
         try:
-            joints = self._indices(msg)
+            joints, positions = self._person.read(msg.joint_names, msg.positions)
         except AloeError as error:
             self._refuse(error)
             return
-        positions = np.asarray(msg.positions, dtype=np.float64)
         self._update(Teleop(stamps.to_ns(msg.header.stamp), msg.engaged, joints, positions))
 
     def _on_joy(self, msg: Joy) -> None:
@@ -182,23 +179,6 @@ class ArbiterNode(AloeLifecycleNode):
         if decision.step is not None:
             self._outputs.step(decision.step)
         return decision
-
-    def _indices(self, msg: msgs.TeleopCommand) -> np.ndarray:
-        """Return the contract index of each joint named; AloeError for an unknown joint or a wrong count."""
-        names = msg.joint_names
-        if len(msg.positions) != len(names):
-            raise AloeError(f"Teleop command: {len(names)} joint names but {len(msg.positions)} positions.")
-        if names != self._teleop_names:
-            known = self._contract.joint_names
-            unknown = [name for name in names if name not in known]
-            if unknown:
-                raise AloeError(
-                    f"Teleop command: no joint {unknown[0]!r} in contract {self._contract.name}; "
-                    f"it has {', '.join(known)}."
-                )
-            self._teleop_joints = np.array([known.index(name) for name in names], dtype=np.intp)
-            self._teleop_names = list(names)
-        return self._teleop_joints
 
     def _refuse(self, error: AloeError) -> None:
         self._refused_inputs += 1
