@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("rclpy")
+rclpy = pytest.importorskip("rclpy")
 
 from aloe_core.checkpoint import manifest_sha256
 from aloe_ros import qos, stamps
 from aloe_ros.convert import chunk_from_msg, joint_state_msg
+from aloe_ros.testing import Spinner, node_process, stop
 from diagnostic_msgs.msg import DiagnosticArray
-from graph import HERE, NodeProcess, Peer
+from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, JointState
 from tiny_policy import CONTRACT, tiny_contract, write_tiny
 
 from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
 from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
 
-DOMAIN = 71
 DT = 20_000_000
+CAMERAS = ("front", "wrist")
+
+pytestmark = pytest.mark.usefixtures("helpers_on_path")
 
 
-class Station:
+class Station(Node):
     """The rest of the graph, one message at a time."""
 
-    def __init__(self, folder):
+    def __init__(self):
+        super().__init__("station")
         self.contract = tiny_contract()
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(CONTRACT))))
-        self.root = folder / "checkpoints"
-        self.node = NodeProcess(
-            [str(HERE / "tiny_policy_node.py")],
-            DOMAIN,
-            folder,
-            {
-                "contract": str(folder / "tiny.yaml"),
-                "lockstep": True,
-                "checkpoint_dir": str(self.root),
-                "frame_timeout": 0.3,
-            },
-        )
-        self.peer = peer = Peer(DOMAIN)
-        self.chunks = peer.listen(ActionChunk, "policy/action_chunk", qos.DEFAULT)
-        self.values = peer.listen(ValueEstimate, "policy/value", qos.DEFAULT)
-        self.diagnostics = peer.listen(DiagnosticArray, "/diagnostics", qos.DEFAULT)
-        self._task = peer.publisher(Task, "task", qos.LATCHED)
-        self._mode = peer.publisher(ControlMode, "control/mode", qos.LATCHED)
-        self._joints = peer.publisher(JointState, "joint_states", qos.JOINT_STATES)
-        self._executed = peer.publisher(ExecutedStep, "control/executed", qos.COMMAND)
+        self.chunks, self.values, self.diagnostics = [], [], []
+        self._task = self.create_publisher(Task, "task", qos.LATCHED)
+        self._mode = self.create_publisher(ControlMode, "control/mode", qos.LATCHED)
+        self._joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._executed = self.create_publisher(ExecutedStep, "control/executed", qos.COMMAND)
         self._frames = {
-            n: peer.publisher(CompressedImage, f"cameras/{n}/image_raw/compressed", qos.IMAGE)
-            for n in ("front", "wrist")
+            n: self.create_publisher(CompressedImage, f"cameras/{n}/image_raw/compressed", qos.IMAGE) for n in CAMERAS
         }
-        self._announcement = peer.publisher(Checkpoint, "checkpoint", qos.LATCHED)
-        peer.until(lambda: peer.node.count_publishers("policy/action_chunk"), "the chunk publisher")
+        self._announcement = self.create_publisher(Checkpoint, "checkpoint", qos.LATCHED)
+        self.outputs = (
+            self._task, self._mode, self._joints, self._executed, self._announcement, *self._frames.values()
+        )
+        self.create_subscription(ActionChunk, "policy/action_chunk", self.chunks.append, qos.DEFAULT)
+        self.create_subscription(ValueEstimate, "policy/value", self.values.append, qos.DEFAULT)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, qos.DEFAULT)
+        self.load = self.create_client(LoadCheckpoint, "policy/load_checkpoint")
+        self.rollback = self.create_client(RollbackCheckpoint, "policy/rollback_checkpoint")
+        self.spinner = Spinner(self)
         self.step = 0
         self._sequence = 0
+
+    def connect(self):
+        self.spinner.until(lambda: all(p.get_subscription_count() for p in self.outputs), "the policy node listens")
+        self.spinner.until(lambda: self.diagnostics, "it is heard")
 
     def task(self, episode, seed=7):
         self._task.publish(Task(task="sort", instruction="sort the blocks", episode_id=episode, seed=seed))
@@ -94,7 +93,7 @@ class Station:
 
     def chunk(self, number):
         """Wait for the chunk of this number (from 1), the last one published."""
-        self.peer.until(lambda: len(self.chunks) >= number, f"chunk {number}")
+        self.spinner.until(lambda: len(self.chunks) >= number, f"chunk {number}")
         assert len(self.chunks) == number
         return chunk_from_msg(self.chunks[-1], self.contract)
 
@@ -103,38 +102,54 @@ class Station:
         self._announcement.publish(Checkpoint(uri=str(path), version=path.name, sha256=sha256))
 
     def reports(self, text):
-        """Wait for a diagnostic of the policy node that says `text`."""
-        begin = len(self.diagnostics)
-        said = lambda: any(text in a.status[0].message for a in self.diagnostics[begin:])  # noqa: E731
-        self.peer.until(said, f"a diagnostic with {text!r}, got {[a.status[0].message for a in self.diagnostics]}")
-
-    def close(self):
-        code = self.node.stop()
-        self.peer.close()
-        assert code == 0, self.node.log
+        """Wait for a diagnostic that says `text`."""
+        self.diagnostics.clear()
+        self.spinner.until(lambda: any(text in a.status[0].message for a in self.diagnostics), f"diagnostic {text!r}")
 
 
-@pytest.fixture
-def station(tmp_path):
-    station = Station(tmp_path)
-    yield station
-    station.close()
+@contextmanager
+def running_node(folder):
+    """Run the node with the tiny policy; give the station that is connected to it and the checkpoint folder."""
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(CONTRACT))
+    root = folder / "checkpoints"
+    parameters = {
+        "contract": folder / "tiny.yaml",
+        "lockstep": True,
+        "checkpoint_dir": root,
+        "frame_timeout": 0.3,
+    }
+    rclpy.init()
+    station = Station()
+    try:
+        with node_process("tiny_policy_node", parameters, folder / "log") as process:
+            station.connect()
+            yield station, root
+            assert stop(process) == 0, (folder / "log").read_text()
+    finally:
+        station.spinner.close()
+        station.destroy_node()
+        rclpy.shutdown()
 
 
-def test_observation_in_chunk_out_swap_refusal_and_rollback(station):
+def test_observation_in_chunk_out_swap_refusal_and_rollback(tmp_path):
     """One process, one story: waits without a checkpoint, drives, swaps between chunks, refuses, rolls back."""
+    with running_node(tmp_path) as (station, root):
+        check_story(station, root)
+
+
+def check_story(station, root):
     station.reports("no checkpoint yet")
     station.task("e1")
     station.frame(255)
     station.joints()
     station.mode(ControlMode.POLICY)
 
-    first = write_tiny(station.root, "v1", slope=0.01)
+    first = write_tiny(root, "v1", slope=0.01)
     station.announce(first)
     chunk = station.chunk(1)
     assert (chunk.stamp, chunk.policy_version, chunk.chunk_id) == (0, "v1", "v1/7/0/0")
     assert chunk.actions[0] == pytest.approx([0.11, -0.19])
-    station.peer.until(lambda: station.values, "the value")
+    station.spinner.until(lambda: station.values, "the value")
     assert station.values[0].chunk_id == "v1/7/0/0"
     assert station.values[0].q_mean == pytest.approx(-1.0, abs=0.02), "the white frame reached the policy"
     assert station.values[0].advantage == pytest.approx(0.1)
@@ -143,19 +158,21 @@ def test_observation_in_chunk_out_swap_refusal_and_rollback(station):
     chunk = station.chunk(2)
     assert chunk.chunk_id == f"v1/7/1/{4 * DT}"
 
-    second = write_tiny(station.root, "v2", slope=-0.01, parent="v1")
-    answer = station.peer.call(LoadCheckpoint, "policy/load_checkpoint", uri=str(second), sha256=manifest_sha256(second))
+    second = write_tiny(root, "v2", slope=-0.01, parent="v1")
+    answer = station.spinner.call(
+        station.load, LoadCheckpoint.Request(uri=str(second), sha256=manifest_sha256(second))
+    )
     assert (answer.success, answer.version) == (True, "v2")
     assert len(station.chunks) == 2, "a swap alone causes no chunk"
     station.run(chunk)
     chunk = station.chunk(3)
     assert (chunk.policy_version, chunk.chunk_id) == ("v2", f"v2/7/2/{8 * DT}")
 
-    bad = write_tiny(station.root, "v3", slope="nan")
-    answer = station.peer.call(LoadCheckpoint, "policy/load_checkpoint", uri=str(bad))
+    bad = write_tiny(root, "v3", slope="nan")
+    answer = station.spinner.call(station.load, LoadCheckpoint.Request(uri=str(bad)))
     assert not answer.success
     assert "not finite" in answer.message
-    torn = write_tiny(station.root, "v4")
+    torn = write_tiny(root, "v4")
     (torn / "model.safetensors").write_bytes(b"t")
     station.announce(torn)
     station.reports("checkpoint refused: ")
@@ -163,9 +180,9 @@ def test_observation_in_chunk_out_swap_refusal_and_rollback(station):
     chunk = station.chunk(4)
     assert chunk.policy_version == "v2"
 
-    answer = station.peer.call(RollbackCheckpoint, "policy/rollback_checkpoint")
+    answer = station.spinner.call(station.rollback, RollbackCheckpoint.Request())
     assert (answer.success, answer.version) == (True, "v1")
-    assert not station.peer.call(RollbackCheckpoint, "policy/rollback_checkpoint").success
+    assert not station.spinner.call(station.rollback, RollbackCheckpoint.Request()).success
     station.run(chunk)
     assert station.chunk(5).policy_version == "v1"
 
@@ -173,8 +190,7 @@ def test_observation_in_chunk_out_swap_refusal_and_rollback(station):
 def test_takeover_new_episode_and_missing_frames(tmp_path):
     """LATEST is loaded at the start; a takeover ends a chunk, a missing frame is waited for and reported."""
     write_tiny(tmp_path / "checkpoints", "v1")
-    station = Station(tmp_path)
-    try:
+    with running_node(tmp_path) as (station, _):
         station.task("e1")
         station.frame()
         station.joints()
@@ -198,5 +214,3 @@ def test_takeover_new_episode_and_missing_frames(tmp_path):
         station.frame(cameras=("wrist",))
         assert station.chunk(3).chunk_id == f"v1/9/0/{50 * DT}"
         station.reports("policy v1")
-    finally:
-        station.close()
