@@ -6,10 +6,12 @@ engaged in the middle of anything; only the motion towards it is smoothed over t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from aloe_sim.kinematics import ARMS, inverse, nearest_reachable
+from aloe_sim.kinematics import ARMS, WRIST_ROTATE, inverse, nearest_reachable, wrist_for
 from aloe_sim.station import HOME_GRIPPER, HOME_POINT, Station
 from aloe_sim.tasks.base import Goal
 
@@ -22,6 +24,7 @@ GRASP_HEIGHT = 0.020  # m, of the pinch point over the table
 CLEARANCE = 0.06  # m above the grasp while not over the block
 AT_ITEM = 0.012  # m, horizontal error at which the fingers may go down and close
 AT_BIN = 0.03  # m
+WOBBLE_TIME = 0.3  # s over which the hand's wandering is correlated
 
 
 class Skill(BaseModel):
@@ -35,19 +38,28 @@ class Skill(BaseModel):
     wobble: float = Field(0.0, ge=0)  # m, slow wandering of the hand
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a hand should do next."""
+
+    point: np.ndarray  # [3], m, where the pinch point should go
+    grip: float  # m, finger command
+    wrist: float = WRIST_ROTATE  # rad, wrist_rotate command
+
+
 class Expert:
     """Commands for `station` at every tick; smooth, and within the contract's velocity limits."""
 
-    def __init__(self, station: Station, skill: Skill = Skill(), seed: int = 0) -> None:
+    def __init__(self, station: Station, skill: Skill | None = None, seed: int = 0) -> None:
         self._station = station
-        self._skill = skill
+        self._skill = skill = skill or Skill()
         self._rng = np.random.default_rng(seed)
         names = station.contract.joint_names
         self._columns = {a: np.array([i for i, n in enumerate(names) if n.startswith(f"{a}_")]) for a in ARMS}
         self._limit = np.minimum(station.contract.velocity, JOINT_SPEED) * station.contract.dt
         self._pace = skill.speed * (1 + skill.speed_spread * self._rng.uniform(-1, 1))
         self._command = station.joint_positions().astype(np.float64)
-        self._set_point = {arm: station.pinch(arm) for arm in ARMS}
+        self._set_point = {arm: nearest_reachable(arm, station.pinch(arm)) for arm in ARMS}
         self._velocity = {arm: np.zeros(3) for arm in ARMS}
         self._drift = np.zeros(3)
         self._aim = self._draw_aim()
@@ -58,41 +70,48 @@ class Expert:
         wanted = self._command.copy()
         for arm in ARMS:
             mine = goals[0] if goals and goals[0].arm == arm else None
-            target, grip = self._intention(arm, mine)
-            point = self._move(arm, target, wander=mine is not None)
-            wanted[self._columns[arm]] = [*inverse(arm, point), grip]
+            plan = self._intention(arm, mine)
+            point = self._move(arm, plan.point, wander=mine is not None)
+            wanted[self._columns[arm]] = [*inverse(arm, point, plan.wrist), plan.grip]
         self._command = self._command + np.clip(wanted - self._command, -self._limit, self._limit)
         return self._command.copy()
 
     # --- what to do --------------------------------------------------------------------------------------------
 
-    def _intention(self, arm: str, goal: Goal | None) -> tuple[np.ndarray, float]:
-        """Return where the pinch point should go next [3], m, and the finger command, m."""
+    def _intention(self, arm: str, goal: Goal | None) -> _Plan:
         here = self._station.pinch(arm)
         if goal is None:
             home = HOME_POINT * [1.0 if arm == "left" else -1.0, 1.0, 1.0]
-            return _rise_first(here, home, clear=home[2] - 0.05), HOME_GRIPPER
+            return _Plan(_rise_first(here, home, clear=home[2] - 0.05), HOME_GRIPPER)
         if self._station.touching(arm, goal.item) == 2:
-            return self._deliver(here, goal)
-        return self._pick(here, goal)
+            return self._deliver(arm, here, goal)
+        return self._pick(arm, here, goal)
 
-    def _pick(self, here: np.ndarray, goal: Goal) -> tuple[np.ndarray, float]:
+    def _pick(self, arm: str, here: np.ndarray, goal: Goal) -> _Plan:
         item = self._station.position(goal.item)
         aim = item + self._aim
         height = max(GRASP_HEIGHT, item[2])
         distance = float(np.hypot(*(aim[:2] - here[:2])))
+        wrist = WRIST_ROTATE if goal.opening is None else wrist_for(arm, item, goal.opening)
         # A funnel: down only as far as the fingers are already around the block.
-        lift = CLEARANCE * float(np.clip((distance - AT_ITEM) / 0.03, 0, 1))
-        target = np.array([aim[0], aim[1], height + lift])
+        share = float(np.clip((distance - AT_ITEM) / 0.03, 0, 1)) if self._upright(arm, wrist) else 1.0
+        target = np.array([aim[0], aim[1], height + CLEARANCE * share])
         around = distance < AT_ITEM + 0.008 and here[2] < height + 0.010
-        return _rise_first(here, target, clear=height + lift - 0.015), GRIP if around else HOME_GRIPPER
+        return _Plan(_rise_first(here, target, clear=target[2] - 0.015), GRIP if around else HOME_GRIPPER, wrist)
 
-    def _deliver(self, here: np.ndarray, goal: Goal) -> tuple[np.ndarray, float]:
+    def _deliver(self, arm: str, here: np.ndarray, goal: Goal) -> _Plan:
         target = np.array([*goal.target, goal.height])
+        wrist = float(self._command[self._columns[arm][5]])  # as it was grasped
         if np.hypot(*(target[:2] - here[:2])) < AT_BIN:
             self._aim = self._draw_aim()
-            return target, HOME_GRIPPER
-        return _rise_first(here, target, clear=goal.height - 0.02), GRIP
+            return _Plan(target, HOME_GRIPPER, wrist)
+        return _Plan(_rise_first(here, target, clear=goal.height - 0.02), GRIP, wrist)
+
+    def _upright(self, arm: str, wrist: float) -> bool:
+        """Whether the hand points down and is turned as wanted, within 0.2 rad."""
+        _, shoulder, elbow, roll, angle, rotate, _ = self._station.joint_positions()[self._columns[arm]]
+        tilt = shoulder + elbow + angle - np.pi / 2
+        return max(abs(tilt), abs(roll), abs(rotate - wrist)) < 0.2
 
     # --- how to move -------------------------------------------------------------------------------------------
 

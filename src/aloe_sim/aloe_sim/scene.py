@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import aloe_sim.gl  # noqa: F401  (before mujoco)
 import mujoco
 import numpy as np
 
@@ -23,6 +22,7 @@ _STIFFNESS = {"waist": 800, "shoulder": 1600, "elbow": 800, "forearm_roll": 200,
 _FINGER_STIFFNESS = 800  # N/m
 _FINGER_SHIFT = 0.0075  # m outwards, so that the pads meet at the lower end of the finger joint
 _PAD = np.array([0.016, 0.002, 0.012])  # m, half sizes
+_TABLE_SIZE = [0.6096, 0.381, 0.015]  # m, half sizes; its top is z = 0
 _TABLE = [0.82, 0.80, 0.75, 1]
 _ARM = [0.18, 0.19, 0.21, 1]
 _FINGER = {"left": [0.1, 0.45, 0.9, 1], "right": [0.95, 0.6, 0.1, 1]}
@@ -47,6 +47,8 @@ def build(timestep: float) -> mujoco.MjSpec:
     spec.visual.headlight.specular = [0, 0, 0]
     _simplify_meshes(spec, folder)
     table = spec.geom("table")
+    # A box of the mesh's size: blocks jitter on mesh contacts.
+    table.type, table.meshname, table.size = mujoco.mjtGeom.mjGEOM_BOX, "", _TABLE_SIZE
     table.rgba, table.contype, table.conaffinity = _TABLE, WORLD_BIT, _ALL_BITS
     table.friction = [1.0, 0.01, 0.001]
     for arm in ARMS:
@@ -77,8 +79,9 @@ def _document(folder: Path) -> str:
 
 
 def _simplify_meshes(spec: mujoco.MjSpec, folder: Path) -> None:
-    for mesh in spec.meshes:
+    for mesh in list(spec.meshes):
         if mesh.name == "tabletop":
+            spec.delete(mesh)
             continue
         vertices, faces = decimate(read_stl(folder / mesh.file), _CELL.get(mesh.name, 10.0))
         mesh.file, mesh.scale = "", [1, 1, 1]

@@ -6,7 +6,6 @@ import atexit
 import weakref
 from functools import cache
 
-import aloe_sim.gl  # noqa: F401  (before mujoco)
 import mujoco
 import numpy as np
 
@@ -170,6 +169,9 @@ class Station(Scene):
     def pinch(self, arm: str) -> np.ndarray:
         return self.data.site(f"pinch_{arm}").xpos.copy()
 
+    def supported(self, item: str) -> bool:
+        return item in self._supported
+
     def touching(self, arm: str, item: str) -> int:
         return len(self._touches.get((arm, item), ()))
 
@@ -213,11 +215,17 @@ class Station(Scene):
 
     def _judge(self) -> None:
         self._touches: dict[tuple[str, str], set[str]] = {}
-        for first, second in self.data.contact.geom:
-            for finger, item in ((first, second), (second, first)):
-                if finger in self._finger_of and item in self._item_of:
-                    arm, side = self._finger_of[finger]
-                    self._touches.setdefault((arm, self._item_of[item]), set()).add(side)
+        self._supported: set[str] = set()
+        for pair in self.data.contact.geom:
+            for other, geom in (pair, pair[::-1]):
+                item = self._item_of.get(geom)
+                if item is None:
+                    continue
+                if other in self._finger_of:
+                    arm, side = self._finger_of[other]
+                    self._touches.setdefault((arm, item), set()).add(side)
+                else:
+                    self._supported.add(item)
         self._verdict, self._stage = self.task.judge(self)
 
 

@@ -27,6 +27,7 @@ class Goal:
     arm: str
     target: np.ndarray  # [2], m, world x and y above which to let go
     height: float  # m, of the pinch point while carrying and letting go
+    opening: float | None = None  # rad, world direction in which the fingers open to pick; None: away from the base
 
 
 class Task(ABC):
@@ -76,6 +77,10 @@ class Scene(ABC):
     @abstractmethod
     def pinch(self, arm: str) -> np.ndarray:
         """Return the point between the arm's pads, [3], m."""
+
+    @abstractmethod
+    def supported(self, item: str) -> bool:
+        """Return whether the body touches anything but fingers."""
 
     @abstractmethod
     def touching(self, arm: str, item: str) -> int:

@@ -16,15 +16,17 @@ BLOCK = 0.019  # m, half edge
 X_RANGE = (0.05, 0.20)  # m from the middle, either side
 Y_RANGE = (0.35, 0.53)
 YAW = 0.3  # rad, either way
-CARRY_HEIGHT = 0.095  # m
+CARRY_HEIGHT = 0.085  # m
 # The part of the table an arm can still pick from, and the camera can still see.
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 COLOURS = {"red": [0.85, 0.05, 0.05, 1], "green": [0.05, 0.6, 0.1, 1]}
+WALL_COLOUR = [0.3, 0.35, 0.75, 1]
+FLOOR_COLOUR = [0.25, 0.3, 0.5, 1]
 LEVELS = {"easy": ("red",), "two": ("red", "green")}
 PHRASES = (
-    "put the {} into the bin",
-    "place the {} in the bin",
-    "pick up the {} and drop it into the bin",
+    "put the {0} into the bin",
+    "place the {0} in the bin",
+    "pick up the {0} and drop {1} into the bin",
 )
 
 
@@ -65,9 +67,7 @@ class Sorting(Task):
             place = [side * rng.uniform(*X_RANGE), rng.uniform(*Y_RANGE), BLOCK + 0.001]
             data.joint(item).qpos[:] = [*place, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
         what = f"{self.colours[0]} block" if len(self.items) == 1 else "blocks"
-        return (
-            str(rng.choice(PHRASES)).format(what).replace("drop it", "drop it" if len(self.items) == 1 else "drop them")
-        )
+        return str(rng.choice(PHRASES)).format(what, "it" if len(self.items) == 1 else "them")
 
     def judge(self, scene: Scene) -> tuple[Verdict, float]:
         progress = float(np.mean([_progress(scene, item) for item in self.items]))
@@ -89,26 +89,35 @@ class Sorting(Task):
     def _goal(self, scene: Scene, item: str) -> Goal:
         arm = _holder(scene, item) or ("left" if scene.position(item)[0] < 0 else "right")
         side = -1.0 if arm == "left" else 1.0
-        return Goal(item, arm, BIN + [0.045 * side, 0.0], CARRY_HEIGHT)
+        return Goal(item, arm, BIN + [0.045 * side, 0.0], CARRY_HEIGHT, _opening(scene.position(item)))
 
 
 def _add_bin(spec: mujoco.MjSpec) -> None:
     body = spec.worldbody.add_body(name="bin", pos=[*BIN, 0])
-    half_x, half_y = BIN_INNER
-    wall, half_z = BIN_WALL, BIN_HEIGHT / 2
-    floor = ([half_x, half_y, 0.001], [0, 0, 0.001], [0.25, 0.3, 0.5, 1])
-    sides = [
-        ([wall, half_y + 2 * wall, half_z], [s * (half_x + wall), 0, half_z], [0.3, 0.35, 0.75, 1]) for s in (-1, 1)
-    ]
-    ends = [([half_x, wall, half_z], [0, s * (half_y + wall), half_z], [0.3, 0.35, 0.75, 1]) for s in (-1, 1)]
-    for size, pos, rgba in [floor, *sides, *ends]:
-        body.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=rgba, contype=WORLD_BIT, conaffinity=7, condim=3
-        )
+    box = mujoco.mjtGeom.mjGEOM_BOX
+    (x, y), wall, z = BIN_INNER, BIN_WALL, BIN_HEIGHT / 2
+    # The floor is paint: blocks stand on the table, which is thick enough not to be fallen through.
+    body.add_geom(type=box, size=[x, y, 0.0005], pos=[0, 0, 0.0005], rgba=FLOOR_COLOUR, contype=0, conaffinity=0)
+    for sign in (-1, 1):
+        for size, pos in (
+            ([wall, y + 2 * wall, z], [sign * (x + wall), 0, z]),
+            ([x, wall, z], [0, sign * (y + wall), z]),
+        ):
+            body.add_geom(type=box, size=size, pos=pos, rgba=WALL_COLOUR, contype=WORLD_BIT, conaffinity=7)
 
 
 def _over_bin(scene: Scene, item: str) -> bool:
     return bool(np.all(np.abs(scene.position(item)[:2] - BIN) < BIN_INNER - 0.005))
+
+
+def _opening(position: np.ndarray) -> float | None:
+    """Return the direction along the wall a block leans on, where the fingers would else come down on the bin."""
+    beyond = np.abs(position[:2] - BIN) - BIN_INNER - 2 * BIN_WALL
+    if 0 < beyond[0] < 0.045 and beyond[1] < 0.01:
+        return np.pi / 2
+    if beyond[1] > 0 and position[1] > BIN[1] and beyond[0] < 0.03:
+        return 0.0
+    return None
 
 
 def _holder(scene: Scene, item: str) -> str | None:
@@ -118,7 +127,7 @@ def _holder(scene: Scene, item: str) -> str | None:
 def _delivered(scene: Scene, item: str) -> bool:
     inside = _over_bin(scene, item) and scene.position(item)[2] < BIN_HEIGHT + BLOCK
     free = scene.touching("left", item) == 0 and scene.touching("right", item) == 0
-    return inside and free and scene.speed(item) < 0.02
+    return inside and free and scene.supported(item) and scene.speed(item) < 0.02
 
 
 def _lost(scene: Scene, item: str) -> bool:
