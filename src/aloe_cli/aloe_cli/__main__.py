@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from aloe_cli.errors import FAILURE
+from aloe_cli.command import missing_module, report
 
 VERBS = {
     "doctor": "What is installed, what is missing, what to do about it.",
@@ -36,10 +36,9 @@ def load(verb: str) -> Any:
     try:
         module = importlib.import_module(f"aloe_cli.verbs.{verb}")
     except ModuleNotFoundError as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"aloe {verb}: Python module {error.name!r} is not installed; run `make setup`.", file=sys.stderr)
-        raise SystemExit(FAILURE) from error
+        raise SystemExit(
+            report(missing_module(error), as_json="--json" in sys.argv, debug="--debug" in sys.argv)
+        ) from error
     command = typer.main.get_command(module.app)
     command.name = verb
     return command

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from aloe_core.errors import AloeError
 
-from aloe_cli.errors import exit_code
+from aloe_cli.errors import AloeFailure, exit_code
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -46,6 +46,8 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., None]:
             result = function(*args, **kwargs)
         except AloeError as error:
             raise typer.Exit(report(error, as_json=json_, debug=debug)) from error
+        except ModuleNotFoundError as error:
+            raise typer.Exit(report(missing_module(error), as_json=json_, debug=debug)) from error
         if json_ and result is not None:
             print_json(result)
         if result and result.get("exit_code"):
@@ -72,6 +74,13 @@ def report(error: AloeError, *, as_json: bool, debug: bool) -> int:
     if as_json:
         print_json({"error": str(error), "exit_code": code})
     return code
+
+
+def missing_module(error: ModuleNotFoundError) -> AloeFailure:
+    """Return the failure to report when a verb needs a module that is not there."""
+    failure = AloeFailure(f"Python module {error.name!r} is not installed; run `make setup`.")
+    failure.__cause__ = error
+    return failure
 
 
 def print_json(result: dict[str, Any]) -> None:
