@@ -1,1 +1,1 @@
-"""ROS nodes of this package."""
+"""ROS nodes of the trainer; everything else in this package imports without ROS."""
