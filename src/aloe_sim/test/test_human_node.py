@@ -2,19 +2,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from aloe_core.contract import load_contract
 from aloe_sim.expert import Expert
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
 from rcl_interfaces.srv import GetParameters
-from ros_client import CONTRACT, Arbiter, Client, NodeProcess, fresh_namespace
+from rclpy.node import Node
+from robot_side import ROBOT, Arbiter, running
 from sensor_msgs.msg import JointState, Joy
 
 from aloe_msgs.msg import EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from aloe_ros import qos, stamps
 
-ROBOT = load_contract(CONTRACT)
 DT = round(ROBOT.dt * 1e9)
 DEADMAN = ROBOT.takeover.deadman_button
 
@@ -22,16 +21,17 @@ DEADMAN = ROBOT.takeover.deadman_button
 class Stage:
     """Episode manager, arbiter and takeover node by hand, around a real simulator and a real scripted human."""
 
-    def __init__(self, client: Client) -> None:
-        self.client, node = client, client.node
+    def __init__(self, node: Node) -> None:
+        self.node = node
         self.joy, self.leader, self.labels = [], [], []
         self.task = node.create_publisher(Task, "task", qos.LATCHED)
         self.event = node.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
         node.create_subscription(Joy, "joy", self.joy.append, qos.DEFAULT)
         node.create_subscription(JointState, "leader/joint_states", self.leader.append, qos.DEFAULT)
         node.create_service(LabelEpisode, "episode/label", self._on_label)
-        self.robot = Arbiter(client)
-        client.until(
+        self.robot = Arbiter(node)
+        self.until, self.call = self.robot.until, self.robot.call
+        self.until(
             lambda: self.task.get_subscription_count()
             and self.event.get_subscription_count()
             and node.count_publishers("joy")
@@ -60,7 +60,7 @@ class Stage:
     def follow_leader(self) -> None:
         """Execute what the leader says until there is a label."""
         while not self.labels:
-            self.client.until(lambda: self.labels or self.answered(), "the leader or a label")
+            self.until(lambda: self.labels or self.answered(), "the leader or a label")
             if self.answered() and not self.labels:
                 self.robot.step(self.leader[-1].position)
 
@@ -74,13 +74,8 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path):
-    namespace = fresh_namespace()
-    with (
-        NodeProcess("aloe_sim.nodes.sim_node", namespace, tmp_path, lockstep=True),
-        NodeProcess("aloe_sim.nodes.scripted_human", namespace, tmp_path, lockstep=True),
-        Client(namespace) as client,
-    ):
-        yield Stage(client)
+    with running(tmp_path, "sim_node", "scripted_human", lockstep=True) as node:
+        yield Stage(node)
 
 
 def test_a_demonstration_drives_from_the_reset_state_to_a_success_label_and_then_keeps_still(stage):
@@ -100,7 +95,7 @@ def test_a_demonstration_drives_from_the_reset_state_to_a_success_label_and_then
         assert all(pressed for _, pressed in held)
         assert max(b[0] - a[0] for a, b in pairwise(held)) <= 100_000_000
         stage.end()
-        stage.client.until(lambda: not stage.held, "the dead-man to be released")
+        stage.until(lambda: not stage.held, "the dead-man to be released")
     first, second = (stage.leader[: len(stage.leader) // 2], stage.leader[len(stage.leader) // 2 :])
     np.testing.assert_array_equal([m.position for m in first], [m.position for m in second])
 
@@ -129,7 +124,7 @@ def test_a_supervisor_takes_over_a_robot_that_stands_still_and_finishes_the_task
     while not stage.held:
         stage.robot.step(home)
     while not stage.labels:
-        stage.client.until(lambda: stage.labels or stage.answered() or not stage.held, "the leader, a label or a release")
+        stage.until(lambda: stage.labels or stage.answered() or not stage.held, "the leader, a label or a release")
         if not stage.held:
             stage.robot.step(stage.robot.joints[-1].position)
         elif stage.answered() and not stage.labels:
@@ -140,12 +135,11 @@ def test_a_supervisor_takes_over_a_robot_that_stands_still_and_finishes_the_task
 def test_the_person_waits_until_the_episode_has_started(stage):
     assert stage.robot.reset(1).success
     stage.robot.until_joints(1)
-    stage.client.until(lambda: stage.robot.states, "the reset state")
+    stage.until(lambda: stage.robot.states, "the reset state")
     stage.task.publish(Task(task="sorting", episode_id="early", seed=1, supervision="demonstrate"))
-    node = stage.client.node
-    probe = node.create_client(GetParameters, "scripted_human/get_parameters")
-    stage.client.call(probe, GetParameters.Request())  # its answer comes after what was sent before
+    probe = stage.node.create_client(GetParameters, "scripted_human/get_parameters")
+    stage.call(probe, GetParameters.Request())  # its answer comes after what was sent before
     assert stage.joy == []
     stage.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="early"))
-    stage.client.until(lambda: stage.held and stage.answered(), "the takeover")
+    stage.until(lambda: stage.held and stage.answered(), "the takeover")
     assert privileged.read(stage.robot.states[-1]).tick == 0

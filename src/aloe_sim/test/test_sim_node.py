@@ -1,22 +1,19 @@
 import numpy as np
 import pytest
-from aloe_core.contract import load_contract
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
-from ros_client import CONTRACT, Arbiter, Client, NodeProcess, fresh_namespace
+from robot_side import ROBOT, Arbiter, running
 from sensor_msgs.msg import Image
 
 from aloe_ros import stamps
 
-ROBOT = load_contract(CONTRACT)
 SECOND = 1_000_000_000
 
 
 @pytest.fixture
 def arbiter(tmp_path):
-    namespace = fresh_namespace()
-    with NodeProcess("aloe_sim.nodes.sim_node", namespace, tmp_path, lockstep=True), Client(namespace) as client:
-        yield Arbiter(client)
+    with running(tmp_path, "sim_node", lockstep=True) as node:
+        yield Arbiter(node)
 
 
 def pixels(msg: Image) -> np.ndarray:
@@ -49,13 +46,13 @@ def test_lockstep_over_dds_is_the_station_bit_for_bit(arbiter):
     assert [stamps.to_ns(m.header.stamp) for m in arbiter.joints] == [start + i * SECOND // 50 for i in range(12)]
     np.testing.assert_array_equal([np.float32(m.position) for m in arbiter.joints], expected)
     for name, images in frames.items():
-        arbiter.client.until(lambda n=name, i=images: len(arbiter.images[n]) == len(i), f"frames of {name}")
+        arbiter.until(lambda n=name, i=images: len(arbiter.images[n]) == len(i), f"frames of {name}")
         got = arbiter.images[name]
         assert [stamps.to_ns(m.header.stamp) - start for m in got] == [0, SECOND // 10, SECOND // 5]
         np.testing.assert_array_equal([pixels(m) for m in got], images)
         assert (got[0].encoding, got[0].header.frame_id) == ("rgb8", ROBOT.camera(name).frame_id)
 
-    arbiter.client.until(lambda: len(arbiter.states) == 12, "12 privileged states")
+    arbiter.until(lambda: len(arbiter.states) == 12, "12 privileged states")
     last = privileged.read(arbiter.states[-1])
     assert (last.stamp, last.tick) == (arbiter.stamp, 11)
     mirror = Station(ROBOT, render=False)
@@ -101,10 +98,8 @@ def test_an_unknown_task_is_refused_by_name_and_the_node_goes_on(arbiter):
 
 
 def test_without_lockstep_the_simulation_runs_on_its_own_and_applies_the_newest_command(tmp_path):
-    namespace = fresh_namespace()
-    node = NodeProcess("aloe_sim.nodes.sim_node", namespace, tmp_path, lockstep=False, real_time_factor=4.0)
-    with node, Client(namespace) as client:
-        arbiter = Arbiter(client)
+    with running(tmp_path, "sim_node", lockstep=False, real_time_factor=4.0) as node:
+        arbiter = Arbiter(node)
         arbiter.reset(3)
         arbiter.until_joints(10)
         home = np.array(arbiter.joints[0].position)
@@ -112,4 +107,4 @@ def test_without_lockstep_the_simulation_runs_on_its_own_and_applies_the_newest_
         goal = home.copy()
         goal[0] += 0.2
         arbiter.send(0, goal)
-        client.until(lambda: abs(arbiter.joints[-1].position[0] - goal[0]) < 0.02, "the commanded pose")
+        arbiter.until(lambda: abs(arbiter.joints[-1].position[0] - goal[0]) < 0.02, "the commanded pose")

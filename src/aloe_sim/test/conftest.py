@@ -1,0 +1,3 @@
+from aloe_ros.testing import own_domain
+
+own_domain()
