@@ -44,7 +44,6 @@ def demo(
         "level": plan.level,
         "bag_dir": str(out.resolve() / "bags"),
         "checkpoint_dir": str(out.resolve() / "checkpoints"),
-        "seed": str(seed),
     }
     start = time.monotonic()
     with Graph(root / "launch" / "sim.launch.xml", arguments, out / "graph.log") as graph:
