@@ -121,7 +121,7 @@ class _Arbiter:
         row = -1
         if command is not None:
             self._chunk, source = None, Source.HUMAN
-            requested = np.asarray(command, np.float64)
+            requested = np.asarray(command, np.float32).astype(np.float64)  # TeleopCommand has single precision
         elif self._policy is not None:
             if self._chunk is None or self._row >= self._chunk.execute:
                 self._infer(self._policy, cameras)
