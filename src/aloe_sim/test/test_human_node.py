@@ -143,3 +143,11 @@ def test_the_person_waits_until_the_episode_has_started(stage):
     stage.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="early"))
     stage.until(lambda: stage.held and stage.answered(), "the takeover")
     assert privileged.read(stage.robot.states[-1]).tick == 0
+
+
+def test_a_takeover_that_moves_nothing_is_let_go_and_tried_again(stage):
+    start = stage.begin("refused", "demonstrate", 1)
+    stage.until(lambda: len(stage.joy) >= 3, "the second press")
+    assert [m.buttons[DEADMAN] for m in stage.joy] == [1, 0, 1]
+    stage.until(lambda: len(stage.leader) == 2, "the leader again")
+    assert {stamps.to_ns(m.header.stamp) for m in stage.leader} == {start}

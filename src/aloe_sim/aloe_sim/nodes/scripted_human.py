@@ -10,6 +10,7 @@ from aloe_core.errors import AloeError
 from aloe_ros.diagnostics import ERROR, OK, Diagnostics
 from aloe_ros.node import run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
@@ -20,6 +21,8 @@ from aloe_ros import qos, stamps
 from aloe_sim.human import HumanConfig, ScriptedHuman, load_human
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
+
+STANDSTILL = 4  # s of wall time
 
 
 class Phase(Enum):
@@ -69,6 +72,8 @@ class ScriptedHumanNode(Node):
         self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.COMMAND)
         self.create_subscription(Float64MultiArray, "sim/state", self._on_state, privileged.QOS)
         self._diagnostics = Diagnostics(self, self._report)
+        self._unmoved = 0  # timer ticks without a new state
+        self.create_timer(1.0, self._watch_for_standstill, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- the course of an episode ------------------------------------------------------------------------------
 
@@ -96,6 +101,7 @@ class ScriptedHumanNode(Node):
 
     def _on_state(self, msg: Float64MultiArray) -> None:
         state = privileged.read(msg)
+        self._unmoved = 0
         if state.tick == 0:
             self._states.clear()
             self._mirror(state.key)  # built while nobody waits for it
@@ -134,6 +140,17 @@ class ScriptedHumanNode(Node):
             stamps.fill(self._leader_msg.header.stamp, state.stamp)
             self._leader_msg.position = array("d", action.command.tobytes())
             self._leader.publish(self._leader_msg)
+
+    def _watch_for_standstill(self) -> None:
+        """As a person would, let go and press again when nothing moves: a takeover can be refused or get lost."""
+        self._unmoved = self._unmoved + 1 if self._pressed and self._phase is Phase.PRESENT else 0
+        if self._unmoved < STANDSTILL:
+            return
+        self._unmoved = 0
+        self.get_logger().warning(f"Nothing moved for {STANDSTILL} s: the dead-man is released and pressed again.")
+        self._press(False, self._joy_stamp)
+        self._press(True, self._joy_stamp)
+        self._leader.publish(self._leader_msg)
 
     def _mirror(self, key: privileged.Key) -> Station:
         """Return the station of this process that mirrors the simulator's."""
