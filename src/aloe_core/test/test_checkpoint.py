@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aloe_core.checkpoint import (
     latest,
     list_checkpoints,
@@ -16,8 +19,6 @@ from aloe_core.checkpoint import (
     write_checkpoint,
 )
 from aloe_core.errors import AloeError
-from hypothesis import given
-from hypothesis import strategies as st
 
 CONTRACT = "0123456789abcdef"
 

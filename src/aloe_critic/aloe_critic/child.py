@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from aloe_core.errors import AloeError
@@ -93,10 +94,8 @@ class TrainingChild:
             self._process.wait()
 
     def _signal(self, number: int) -> None:
-        try:
+        with suppress(ProcessLookupError):  # it ended meanwhile
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass  # it ended meanwhile
 
     def _read_errors(self) -> None:
         assert self._process.stderr is not None

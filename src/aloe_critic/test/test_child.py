@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from aloe_core.errors import AloeError
 from aloe_critic.child import TrainingChild
 

@@ -7,21 +7,17 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-rclpy = pytest.importorskip("rclpy")
-
+import rclpy
 from action_msgs.msg import GoalStatus
-from aloe_core.checkpoint import manifest_sha256, verify_checkpoint
-from aloe_ros import qos
-from aloe_ros.testing import Spinner, node_process, own_domain, stop
+from aloe_msgs.action import Train
+from aloe_msgs.msg import Checkpoint, TrainerStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 
-from aloe_msgs.action import Train
-from aloe_msgs.msg import Checkpoint, TrainerStatus
+from aloe_core.checkpoint import manifest_sha256, verify_checkpoint
+from aloe_ros import qos
+from aloe_ros.testing import Spinner, node_process, stop
 
-own_domain()
 CONTRACT = Path(__file__).parents[3] / "config" / "robots" / "aloha_sim.yaml"
 
 
@@ -78,7 +74,11 @@ def test_a_goal_trains_and_the_checkpoint_is_announced_again_after_a_restart(tmp
         with node() as process:
             status, result = operator.train()
             assert (status, result.success, result.version) == (GoalStatus.STATUS_SUCCEEDED, True, "v1")
-            assert (result.episodes, result.transitions, json.loads(result.metrics_json)["nice"]) == (4, 50, min(19, os.nice(0) + 5))
+            assert (result.episodes, result.transitions, json.loads(result.metrics_json)["nice"]) == (
+                4,
+                50,
+                min(19, os.nice(0) + 5),
+            )
             operator.spinner.until(lambda: operator.announced, "the announcement")
             announced = operator.announced[0]
             assert (announced.version, announced.step, announced.method) == ("v1", 3, "bc")

@@ -4,14 +4,15 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aloe_core.contract import Camera
 from aloe_core.errors import AloeError
 from aloe_policy.camera_calibration import load_calibration
 from aloe_policy.camera_source import CameraThread, Recording, V4l2Device, acquisition_stamp, parse_source
 from aloe_policy.camera_stats import CameraStats
 from aloe_policy.image_bridge import decode_jpeg, encode_jpeg, fit, to_bgr, to_bgr_without_ros
-from hypothesis import given
-from hypothesis import strategies as st
 
 CAMERA = Camera(name="top", topic="cameras/top", width=32, height=24, rate_hz=50, frame_id="top_optical")
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)

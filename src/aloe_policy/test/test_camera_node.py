@@ -7,16 +7,15 @@ from array import array
 import cv2
 import numpy as np
 import pytest
+import rclpy
 import yaml
-
-rclpy = pytest.importorskip("rclpy")
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aloe_policy.image_bridge import JPEG_FORMAT, decode_jpeg
 from aloe_ros import qos, stamps
 from aloe_ros.testing import Spinner, node_process, stop
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tiny_policy import CONTRACT
 
 MODULE = "aloe_policy.nodes.camera_node"

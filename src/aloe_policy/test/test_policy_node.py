@@ -7,21 +7,19 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import pytest
+import rclpy
 import yaml
-
-rclpy = pytest.importorskip("rclpy")
+from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
+from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, JointState
 
 from aloe_core.checkpoint import manifest_sha256
 from aloe_ros import qos, stamps
 from aloe_ros.convert import chunk_from_msg, joint_state_msg
 from aloe_ros.testing import Spinner, node_process, stop
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, JointState
 from tiny_policy import CONTRACT, tiny_contract, write_tiny
-
-from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
-from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
 
 DT = 20_000_000
 CAMERAS = ("front", "wrist")
@@ -45,7 +43,12 @@ class Station(Node):
         }
         self._announcement = self.create_publisher(Checkpoint, "checkpoint", qos.LATCHED)
         self.outputs = (
-            self._task, self._mode, self._joints, self._executed, self._announcement, *self._frames.values()
+            self._task,
+            self._mode,
+            self._joints,
+            self._executed,
+            self._announcement,
+            *self._frames.values(),
         )
         self.create_subscription(ActionChunk, "policy/action_chunk", self.chunks.append, qos.DEFAULT)
         self.create_subscription(ValueEstimate, "policy/value", self.values.append, qos.DEFAULT)
@@ -159,9 +162,7 @@ def check_story(station, root):
     assert chunk.chunk_id == f"v1/7/1/{4 * DT}"
 
     second = write_tiny(root, "v2", slope=-0.01, parent="v1")
-    answer = station.spinner.call(
-        station.load, LoadCheckpoint.Request(uri=str(second), sha256=manifest_sha256(second))
-    )
+    answer = station.spinner.call(station.load, LoadCheckpoint.Request(uri=str(second), sha256=manifest_sha256(second)))
     assert (answer.success, answer.version) == (True, "v2")
     assert len(station.chunks) == 2, "a swap alone causes no chunk"
     station.run(chunk)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aloe_core.episode.data import Source
 from aloe_core.types import Chunk
 from aloe_policy.scheduler import ChunkScheduler, Latency
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_policy import CONTRACT, tiny_contract
 
 DT = 20_000_000  # ns

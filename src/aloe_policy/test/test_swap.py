@@ -3,6 +3,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from aloe_core.checkpoint import manifest_sha256
 from aloe_core.errors import AloeError
 from aloe_policy.swap import CheckpointSwapper, local_directory, synthetic

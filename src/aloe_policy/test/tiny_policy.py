@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from aloe_core.checkpoint import write_checkpoint
 from aloe_core.contract import RobotContract
 from aloe_core.types import Chunk, Inference, Observation, Value

@@ -7,4 +7,4 @@ from aloe_ros.node import run
 from tiny_policy import load_tiny
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: PolicyNode(load_tiny), threads=2, close=PolicyNode.close))
+    sys.exit(run(lambda: PolicyNode(load_tiny), close=PolicyNode.close))

@@ -8,20 +8,20 @@ import threading
 import time
 from pathlib import Path
 
-from aloe_core.checkpoint import latest, manifest_sha256, verify_checkpoint
-from aloe_core.contract import load_contract
-from aloe_core.errors import AloeError
-from aloe_ros import diagnostics, qos
-from aloe_ros.node import run
-from aloe_ros.parameters import declare
+from aloe_msgs.action import Train
+from aloe_msgs.msg import Checkpoint, TrainerStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
+from aloe_core.checkpoint import latest, manifest_sha256, verify_checkpoint
+from aloe_core.contract import load_contract
+from aloe_core.errors import AloeError
 from aloe_critic.child import TrainingChild
-from aloe_msgs.action import Train
-from aloe_msgs.msg import Checkpoint, TrainerStatus
+from aloe_ros import diagnostics, qos
+from aloe_ros.node import run
+from aloe_ros.parameters import declare
 
 _STATUS_PERIOD = 0.2  # s between status messages while training
 _CANCEL_PERIOD = 0.1  # s between looks at whether the goal is being cancelled

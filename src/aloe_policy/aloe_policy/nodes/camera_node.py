@@ -9,17 +9,17 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from aloe_core.contract import Camera
-from aloe_core.errors import AloeError
-from aloe_ros import diagnostics, qos, stamps
-from aloe_ros.node import AloeLifecycleNode, run
-from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from aloe_core.contract import Camera
+from aloe_core.errors import AloeError
 from aloe_policy.camera_calibration import Calibration, load_calibration
 from aloe_policy.camera_source import CameraThread, Device, Recording, V4l2Device, parse_source
 from aloe_policy.camera_stats import CameraStats
 from aloe_policy.image_bridge import JPEG_FORMAT, JPEG_QUALITY, encode_jpeg, fit, to_bgr
+from aloe_ros import diagnostics, qos, stamps
+from aloe_ros.node import AloeLifecycleNode, run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 
 _INFO_PERIOD = 1_000_000_000  # ns of ROS time between camera_info messages; they are latched
 

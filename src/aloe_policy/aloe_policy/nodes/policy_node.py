@@ -5,34 +5,37 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
+from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, JointState
+
 from aloe_core.checkpoint import MANIFEST, latest
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Inference, Observation, PolicyRuntime
-from aloe_ros import diagnostics, qos, stamps
-from aloe_ros.convert import JointReader, chunk_to_msg, value_to_msg
-from aloe_ros.node import AloeLifecycleNode, run
-from aloe_ros.parameters import declare, declare_contract, declare_lockstep
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from sensor_msgs.msg import CompressedImage, JointState
-
-from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
-from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
 from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loaded, Loader, check_inference
 from aloe_policy.worker import NewestWins
+from aloe_ros import diagnostics, qos, stamps
+from aloe_ros.convert import JointReader, chunk_to_msg, value_to_msg
+from aloe_ros.node import AloeLifecycleNode, run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 
 
 class PolicyNode(AloeLifecycleNode):
     """Publishes policy/action_chunk and policy/value while the arbiter is in POLICY.
 
-    Threads: callbacks run in the executor, inference in one worker, announced checkpoints load in another, the
-    checkpoint services in a callback group of their own. `_lock` guards the scheduler and the order of publishing.
+    Threads: callbacks run in a single-threaded executor (half the cost a message of a multi-threaded one), inference
+    in one worker, announced checkpoints load in another, those asked for by service in one thread each. `_lock`
+    guards the scheduler and the order of publishing.
     """
 
     def __init__(self, loader: Loader | None = None) -> None:
@@ -82,7 +85,7 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
             subscribe(Checkpoint, "checkpoint", self._on_announcement, qos.LATCHED),
         ]
-        group = MutuallyExclusiveCallbackGroup()  # loading takes seconds, during which the rest goes on
+        group = MutuallyExclusiveCallbackGroup()  # a service waits for its load while the rest goes on
         serve = partial(self.create_service, callback_group=group)
         self._services = [
             serve(LoadCheckpoint, "policy/load_checkpoint", self._on_load),
@@ -214,9 +217,9 @@ class PolicyNode(AloeLifecycleNode):
         except AloeError as error:
             self._refuse(error)
 
-    def _on_load(self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response) -> LoadCheckpoint.Response:
+    async def _on_load(self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response):
         try:
-            loaded = self._swapper.load(request.uri, request.sha256, request.pin)
+            loaded = await self._aside(lambda: self._swapper.load(request.uri, request.sha256, request.pin))
         except AloeError as error:
             self._refuse(error)
             response.message = str(error)
@@ -226,9 +229,9 @@ class PolicyNode(AloeLifecycleNode):
         response.message = f"Loaded {loaded.version}{', pinned' if request.pin else ''}."
         return response
 
-    def _on_rollback(self, _, response: RollbackCheckpoint.Response) -> RollbackCheckpoint.Response:
+    async def _on_rollback(self, _, response: RollbackCheckpoint.Response):
         try:
-            loaded = self._swapper.rollback()
+            loaded = await self._aside(self._swapper.rollback)
         except AloeError as error:
             response.message = str(error)
             return response
@@ -236,6 +239,20 @@ class PolicyNode(AloeLifecycleNode):
         response.success, response.version = True, loaded.version
         response.message = f"Rolled back to {loaded.version}."
         return response
+
+    def _aside(self, job: Callable[[], Loaded]) -> Future:
+        """Run `job` in a thread of its own and return its future, so that a service can wait without a thread."""
+        future = Future(executor=self.executor)
+        future.add_done_callback(lambda _: None)  # without one the executor is not woken when the job is done
+
+        def work() -> None:
+            try:
+                future.set_result(job())
+            except Exception as error:  # noqa: BLE001  the service that waits decides
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="loading-on-request", daemon=True).start()
+        return future
 
     def _swapped(self, loaded: Loaded) -> None:
         self._refusal = None
@@ -297,7 +314,7 @@ def _raise(error: Exception) -> None:
 
 
 def main() -> None:
-    sys.exit(run(PolicyNode, threads=2, close=PolicyNode.close))
+    sys.exit(run(PolicyNode, close=PolicyNode.close))
 
 
 if __name__ == "__main__":
