@@ -105,7 +105,7 @@ class Expert:
         if np.hypot(*(target[:2] - here[:2])) < AT_BIN:
             self._aim = self._draw_aim()
             return _Plan(target, HOME_GRIPPER, wrist)
-        return _Plan(_rise_first(here, target, clear=goal.height - 0.02), GRIP, wrist)
+        return _Plan(_rise_first(here, target, clear=goal.height - 0.005), GRIP, wrist)
 
     def _upright(self, arm: str, wrist: float) -> bool:
         """Whether the hand points down and is turned as wanted, within 0.2 rad."""

@@ -49,6 +49,7 @@ def build(timestep: float) -> mujoco.MjSpec:
     table = spec.geom("table")
     # A box of the mesh's size: blocks jitter on mesh contacts.
     table.type, table.meshname, table.size = mujoco.mjtGeom.mjGEOM_BOX, "", _TABLE_SIZE
+    table.pos = [0, 0, -_TABLE_SIZE[2]]
     table.rgba, table.contype, table.conaffinity = _TABLE, WORLD_BIT, _ALL_BITS
     table.friction = [1.0, 0.01, 0.001]
     for arm in ARMS:
@@ -150,7 +151,17 @@ def _cameras(spec: mujoco.MjSpec) -> None:
     )
     # Nearly orthographic, 0.50 m of table: a 4 cm block is 8 pixels wide at 96x96.
     spec.worldbody.add_camera(name="top", pos=[0, 0.53, 1.3], fovy=22.0)
-    spec.worldbody.add_camera(name="front", pos=[0, -0.25, 0.75], fovy=45, xyaxes=[1, 0, 0, 0, 0.64, 0.77])
+    # For people: recordings, reports.
+    spec.worldbody.add_camera(name="front", pos=[0, -0.2, 0.75], fovy=42, xyaxes=[1, 0, 0, 0, 0.68, 0.73])
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.55, 0.62, 0.7],
+        rgb2=[0.3, 0.33, 0.38],
+        width=16,
+        height=16,
+    )
     for arm in ARMS:
         gripper = spec.body(f"vx300s_{arm}/gripper_link")
         gripper.add_site(name=f"pinch_{arm}", pos=[PINCH, 0, 0], rgba=[0, 0, 0, 0])

@@ -16,7 +16,7 @@ BLOCK = 0.019  # m, half edge
 X_RANGE = (0.05, 0.20)  # m from the middle, either side
 Y_RANGE = (0.35, 0.53)
 YAW = 0.3  # rad, either way
-CARRY_HEIGHT = 0.085  # m
+CARRY_HEIGHT = 0.095  # m
 # The part of the table an arm can still pick from, and the camera can still see.
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 COLOURS = {"red": [0.85, 0.05, 0.05, 1], "green": [0.05, 0.6, 0.1, 1]}
@@ -113,7 +113,7 @@ def _over_bin(scene: Scene, item: str) -> bool:
 def _opening(position: np.ndarray) -> float | None:
     """Return the direction along the wall a block leans on, where the fingers would else come down on the bin."""
     beyond = np.abs(position[:2] - BIN) - BIN_INNER - 2 * BIN_WALL
-    if 0 < beyond[0] < 0.045 and beyond[1] < 0.01:
+    if 0 < beyond[0] < 0.045 and beyond[1] < 0.022:
         return np.pi / 2
     if beyond[1] > 0 and position[1] > BIN[1] and beyond[0] < 0.03:
         return 0.0
