@@ -17,20 +17,21 @@ class KeypointEncoder(nn.Module):
     def __init__(self, channels: tuple[int, int, int], keypoints: int) -> None:
         super().__init__()
         a, b, c = channels
-        self.conv1 = nn.Conv2d(3, a, 5, stride=2, padding=2)
-        self.conv2 = nn.Conv2d(a, b, 3, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(3, a, 8, stride=4, padding=2)
+        self.conv2 = nn.Conv2d(a, b, 3, padding=1)
         self.conv3 = nn.Conv2d(b, c, 3, padding=1)
-        self.norm1 = nn.GroupNorm(4, a)
-        self.norm2 = nn.GroupNorm(4, b)
-        self.norm3 = nn.GroupNorm(4, c)
         self.out = nn.Conv2d(c, keypoints, 1)
+        # No normalisation layers: on a CPU they would cost as much as the convolutions; He initialisation does.
+        for layer in (self.conv1, self.conv2, self.conv3):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         self.log_temperature = nn.Parameter(torch.zeros(keypoints))
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1] -> [B, 3 * keypoints]: x, y in [-1, 1] and how sure the peak is."""
-        x = F.relu(self.norm1(self.conv1(images)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        x = F.relu(self.norm3(self.conv3(x)))
+        x = F.relu(self.conv1(images))
+        x = F.relu(self.conv2(x))
+        x = F.relu(self.conv3(x))
         maps = self.out(x).float()
         batch, points, height, width = maps.shape
         logits = maps.flatten(2) * self.log_temperature.exp()[:, None]
@@ -40,4 +41,4 @@ class KeypointEncoder(nn.Module):
         column, row = p.sum(2), p.sum(3)
         x_mean, y_mean = column @ xs, row @ ys
         spread = (column @ xs.square() - x_mean.square()) + (row @ ys.square() - y_mean.square())
-        return torch.cat([x_mean, y_mean, spread.clamp_min(0).sqrt()], 1)
+        return torch.cat([x_mean, y_mean, (spread.clamp_min(0) + 1e-6).sqrt()], 1)

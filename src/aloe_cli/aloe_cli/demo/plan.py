@@ -31,5 +31,5 @@ SMOKE = Plan(
     supervised=2,
     evaluated=2,
     bc={"bc_steps": 20, "bc_batch": 16},
-    aloe={"critic_steps": 40, "critic_batch": 64, "actor_steps": 20, "actor_batch": 64, "refresh_steps": 10},
+    aloe={"critic_steps": 40, "critic_batch": 64, "actor_steps": 20, "refresh_steps": 10},
 )

@@ -11,7 +11,8 @@ from aloe_core.episode.data import Outcome, Source
 from aloe_critic.advantage import advantage_weights, advantages, effective_size, fit_beta
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
-from aloe_critic.job import Job, Learned, check_finite
+from aloe_critic.job import Job, Learned
+from aloe_critic.learners import bc
 from aloe_critic.replay import Replay
 from aloe_critic.td import ChunkTable, fit_critic, new_critic
 from aloe_policy.critic import ChunkCritic
@@ -36,8 +37,14 @@ def learn_select(job: Job) -> Learned:
     metrics |= fit_critic(critic, policy, table, hyper, hyper.critic_steps, job.progress)
     weight, found = weigh(critic, policy, table, hyper)
     metrics |= found
-    metrics["actor_loss"] = improve(policy, table, weight, hyper, job)
-    fit_critic(critic, policy, table, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
+    rows = torch.arange(len(windows))
+    metrics["actor_loss"] = bc.fit(
+        policy, job, windows, rows, steps=hyper.actor_steps, lr=hyper.actor_lr, weight=weight, phase="actor"
+    )
+    # The encoder moved with the policy, and on the robot the critic judges the new policy's chunks.
+    table = ChunkTable(windows, compute_features(policy, job.replay), table.state)
+    found = fit_critic(critic, policy, table, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
+    metrics |= {f"{name}_new_policy": value for name, value in found.items()}
     return Learned(policy, critic, hyper.candidates, metrics)
 
 
@@ -71,26 +78,3 @@ def weigh(critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, hyper: Hyp
             metrics[f"advantage_{name}"] = float(advantage[mine].mean())
             metrics[f"weight_share_{name}"] = float(share[mine].sum())
     return weight / weight.mean(), metrics
-
-
-def improve(policy: FlowPolicy, table: ChunkTable, weight: Tensor, hyper: Hyper, job: Job) -> float:
-    """Weighted flow matching of the head on frozen features, L = E_D[w * flow loss]; returns the last loss."""
-    w = table.windows
-    optimizer = torch.optim.AdamW(policy.head.parameters(), lr=hyper.actor_lr, weight_decay=1e-4, fused=True)
-    policy.head.train()
-    mean = 0.0
-    for step in range(hyper.actor_steps):
-        # Drawing in proportion to w is the same expectation as multiplying by it, with less variance.
-        pick = torch.multinomial(weight, hyper.actor_batch, replacement=True)
-        obs = w.obs[pick]
-        loss = policy.flow_loss(table.z[obs], table.state[obs], w.chunk[pick], w.plan_length[pick]).mean()
-        check_finite(loss, "actor", step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.head.parameters(), hyper.clip)
-        optimizer.step()
-        mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
-        if step % 20 == 19 or step == hyper.actor_steps - 1:
-            job.progress("actor", step + 1, hyper.actor_steps, mean)
-    policy.head.eval()
-    return mean
