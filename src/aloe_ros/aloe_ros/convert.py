@@ -1,12 +1,12 @@
 """Messages to and from the types of aloe_core."""
 
 import numpy as np
+from aloe_msgs.msg import ActionChunk, ValueEstimate
+from sensor_msgs.msg import JointState
+
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Inference, Value
-from sensor_msgs.msg import JointState
-
-from aloe_msgs.msg import ActionChunk, ValueEstimate
 from aloe_ros import stamps
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import rclpy
-from aloe_core.errors import AloeError
 from rclpy.executors import (
     ExternalShutdownException,
     MultiThreadedExecutor,
@@ -14,6 +13,7 @@ from rclpy.executors import (
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
+from aloe_core.errors import AloeError
 from aloe_ros.parameters import declare
 
 NodeT = TypeVar("NodeT", bound=Node)

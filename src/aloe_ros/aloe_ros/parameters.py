@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from aloe_core.contract import RobotContract, load_contract
-from aloe_core.errors import AloeError, bad_value
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
 )
 from rclpy.node import Node
+
+from aloe_core.contract import RobotContract, load_contract
+from aloe_core.errors import AloeError, bad_value
 
 T = TypeVar("T", bool, int, float, str, list)
 

@@ -25,7 +25,7 @@ def own_domain() -> str:
 def node_process(
     module: str, parameters: Mapping[str, object], log: Path, *arguments: str
 ) -> Iterator[subprocess.Popen]:
-    """Run `python -m module` with ROS parameters while the block lasts; output goes to `log`, nothing is left behind."""
+    """Run `python -m module` with ROS parameters while the block lasts; output goes to `log`."""
     given = [part for key, value in parameters.items() for part in ("-p", f"{key}:={_text(value)}")]
     command = [sys.executable, "-m", module, "--ros-args", *given, *arguments]
     with log.open("wb") as out:

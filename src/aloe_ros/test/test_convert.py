@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aloe_msgs.msg import ValueEstimate
+from builtin_interfaces.msg import Time
+
 from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Inference, Value
-from builtin_interfaces.msg import Time
-
-from aloe_msgs.msg import ValueEstimate
 from aloe_ros import convert, stamps
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")

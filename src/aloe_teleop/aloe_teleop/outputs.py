@@ -4,13 +4,13 @@ from array import array
 from collections.abc import Callable
 
 import numpy as np
-from aloe_core.contract import RobotContract
-from aloe_core.control import Change, Step
+from aloe_msgs.msg import ControlMode, ExecutedStep
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from aloe_msgs.msg import ControlMode, ExecutedStep
+from aloe_core.contract import RobotContract
+from aloe_core.control import Change, Step
 from aloe_ros import qos, stamps
 
 

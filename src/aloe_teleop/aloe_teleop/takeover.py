@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
+
 from aloe_core.contract import RobotContract
 from aloe_core.control import Teleop
 from aloe_core.episode.data import Outcome

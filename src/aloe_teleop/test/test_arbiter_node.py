@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-from aloe_core.contract import load_contract
-from aloe_core.types import Chunk, Inference
-from aloe_ros.convert import chunk_to_msg, joint_state_msg
-from aloe_ros.testing import Spinner, node_process
+from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, TeleopCommand
+from aloe_msgs.srv import ResetEstop, SetControlMode
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
 
-from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, TeleopCommand
-from aloe_msgs.srv import ResetEstop, SetControlMode
+from aloe_core.contract import load_contract
+from aloe_core.types import Chunk, Inference
 from aloe_ros import qos, stamps
+from aloe_ros.convert import chunk_to_msg, joint_state_msg
+from aloe_ros.testing import Spinner, node_process
 
 CONTRACT_FILE = Path(__file__).parents[3] / "config/robots/aloha_sim.yaml"
 CONTRACT = load_contract(CONTRACT_FILE)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from aloe_core.contract import load_contract
 from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError

@@ -3,6 +3,12 @@
 import sys
 import time
 
+import aloe_msgs.msg as msgs
+from aloe_msgs.srv import ResetEstop as ResetEstopService
+from aloe_msgs.srv import SetControlMode
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import JointState, Joy
+
 from aloe_core.arbiter import Arbiter
 from aloe_core.control import (
     AskMode,
@@ -18,17 +24,11 @@ from aloe_core.control import (
     Tick,
 )
 from aloe_core.errors import AloeError
+from aloe_ros import qos, stamps
 from aloe_ros.convert import JointReader, JointSubsetReader, chunk_from_msg
 from aloe_ros.diagnostics import OK, WARN, Diagnostics
 from aloe_ros.node import AloeLifecycleNode, run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
-from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import JointState, Joy
-
-import aloe_msgs.msg as msgs
-from aloe_msgs.srv import ResetEstop as ResetEstopService
-from aloe_msgs.srv import SetControlMode
-from aloe_ros import qos, stamps
 from aloe_teleop.outputs import Outputs
 
 

@@ -3,20 +3,20 @@
 import sys
 import time
 
-from aloe_core.control import Teleop
-from aloe_core.episode.data import Outcome
-from aloe_core.errors import AloeError
-from aloe_ros.convert import JointReader, JointSubsetReader
-from aloe_ros.diagnostics import OK, WARN, Diagnostics
-from aloe_ros.node import run
-from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_msgs.msg import TeleopCommand
+from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 
-from aloe_msgs.msg import TeleopCommand
-from aloe_msgs.srv import LabelEpisode
+from aloe_core.control import Teleop
+from aloe_core.episode.data import Outcome
+from aloe_core.errors import AloeError
 from aloe_ros import qos, stamps
+from aloe_ros.convert import JointReader, JointSubsetReader
+from aloe_ros.diagnostics import OK, WARN, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from aloe_teleop.outputs import floats32
 from aloe_teleop.takeover import Grip, Reaction, Takeover, button_map
 

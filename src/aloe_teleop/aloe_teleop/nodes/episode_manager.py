@@ -1,0 +1,360 @@
+"""Runs episodes: reset, record, let policy or person drive, label or time out, stop; one after another."""
+
+import sys
+import time
+
+from aloe_msgs.action import RunEpisodes
+from aloe_msgs.msg import ControlMode, EpisodeEvent, ExecutedStep, RecorderStatus, Task
+from aloe_msgs.srv import LabelEpisode, ResetStation, SetControlMode, StartRecording, StopRecording
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from aloe_core.episode.data import Outcome
+from aloe_core.episode.names import new_ulid
+from aloe_core.errors import AloeError
+from aloe_ros import qos, stamps
+from aloe_ros.diagnostics import OK, WARN, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_ros.waiting import Waiter
+from aloe_teleop.episode import SUPERVISIONS, Episode, Verdict
+
+
+class EpisodeManager(Node):
+    """Serves episodes/run and episode/label as docs/architecture.md says under "An episode".
+
+    Everything runs in one thread: the goal is a coroutine that waits for services and topics without blocking.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("episode_manager", **kwargs)
+        self._contract = declare_contract(self)
+        self._lockstep = declare_lockstep(self)
+        self._manual = self._declare_parameters() == "manual"
+        self._waiter = Waiter(self)
+        self._episode: Episode | None = None
+        self._busy = False
+        self._continued = False
+        self._mode: ControlMode | None = None
+        self._last_step = 0.0  # monotonic s
+        self._detail = "idle"
+
+        self._task = self.create_publisher(Task, "task", qos.LATCHED)
+        self._event = self.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
+        self._set_mode = self.create_client(SetControlMode, "control/set_mode")
+        self._reset = self.create_client(ResetStation, "station/reset")
+        self._start = self.create_client(StartRecording, "recorder/start")
+        self._stop = self.create_client(StopRecording, "recorder/stop")
+        self.create_subscription(ExecutedStep, "control/executed", self._on_executed, qos.COMMAND)
+        self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
+        self.create_subscription(RecorderStatus, "recorder/status", self._on_recorder, qos.LATCHED)
+        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.COMMAND)
+        self.create_service(LabelEpisode, "episode/label", self._on_label)
+        self.create_service(Trigger, "~/continue", self._on_continue)
+        self._action = ActionServer(
+            self, RunEpisodes, "episodes/run", self._run, cancel_callback=lambda _: CancelResponse.ACCEPT
+        )
+        self._diagnostics = Diagnostics(self, self._report)
+
+    def _declare_parameters(self) -> str:
+        self._instruction = declare(self, "instruction", "", "Text for the policy where no simulator gives one.")
+        self._time_limit = declare(
+            self, "time_limit", 60.0, "Seconds of an episode where neither goal nor task says.", low=0.1, high=36000.0
+        )
+        self._operator = declare(self, "operator_name", "", "Person in charge, written into bags.")
+        self._record = declare(self, "record", True, "Record every episode; without it no bag is written.")
+        self._timeout = declare(
+            self,
+            "service_timeout",
+            60.0,
+            "Wall seconds a called service may take.",
+            low=0.1,
+            high=3600.0,
+        )
+        self._stall = declare(
+            self, "stall_timeout", 60.0, "Wall seconds without a step that abort an episode.", low=0.1, high=3600.0
+        )
+        return declare(
+            self,
+            "reset",
+            "auto",
+            "auto: call station/reset. manual: a person resets the station and calls ~/continue.",
+            choices=("auto", "manual"),
+        )
+
+    # The goal -----------------------------------------------------------------------------------------------------
+
+    async def _run(self, goal) -> RunEpisodes.Result:
+        result = RunEpisodes.Result()
+        if self._busy:
+            result.message = "Goal refused: another run of episodes is not finished."
+            goal.abort()
+            return result
+        self._busy = True
+        try:
+            self._check(goal.request)
+            for seed in goal.request.seeds:
+                await self._run_episode(goal, int(seed), result)
+        except AloeError as error:
+            result.message = str(error)
+            self.get_logger().error(result.message)
+        finally:
+            self._busy, self._detail = False, "idle"
+        if goal.is_cancel_requested:
+            result.message = f"Cancelled after {len(result.episode_ids)} of {len(goal.request.seeds)} episodes."
+            goal.canceled()
+        elif result.message:
+            goal.abort()
+        else:
+            successes = result.outcomes.count(Outcome.SUCCESS)
+            result.success = True
+            result.message = f"{len(result.episode_ids)} episodes, {successes} successes."
+            goal.succeed()
+        return result
+
+    def _check(self, request: RunEpisodes.Goal) -> None:
+        if request.supervision not in SUPERVISIONS:
+            expected = "one of " + ", ".join(SUPERVISIONS)
+            raise AloeError(f"Goal: supervision = {request.supervision!r}: expected {expected}.")
+        if not request.task:
+            raise AloeError("Goal: task is empty: expected the id of a task.")
+        if request.time_limit < 0:
+            raise AloeError(f"Goal: time_limit = {request.time_limit}: expected seconds, or 0 for the task's own.")
+
+    async def _run_episode(self, goal, seed: int, result: RunEpisodes.Result) -> None:
+        """Run one episode and add it to `result`; AloeError if it could not be run to its end."""
+        if goal.is_cancel_requested:
+            raise AloeError("Cancelled.")
+        request = goal.request
+        self._say(goal, result, f"resetting for seed {seed}")
+        await self._ask(self._idle_mode, "station reset")
+        instruction, limit = await self._reset_station(goal, seed)
+        limit = request.time_limit or limit
+        episode = Episode(new_ulid(), request.task, instruction, seed, request.supervision, self._contract.dt, limit)
+        self._publish_task(episode)
+        path = ""
+        try:
+            path = await self._start_recording(episode, request.folder)
+            self._say(goal, result, f"seed {seed} runs", episode)
+            await self._drive(goal, episode)
+        except AloeError as error:
+            episode.abort(str(error))
+            raise
+        finally:
+            path = await self._finish(episode, path)
+            self._add(result, episode, path)
+            self._say(goal, result, f"seed {seed}: {episode.verdict.reason}", episode)
+        if episode.verdict.end == "aborted":
+            raise AloeError(f"Episode {episode.episode_id} aborted: {episode.verdict.reason}")
+
+    async def _reset_station(self, goal, seed: int) -> tuple[str, float]:
+        """Return instruction and time limit (s) once the station stands ready."""
+        request = goal.request
+        if not self._manual:
+            ask = ResetStation.Request(task=request.task, level=request.level, seed=seed)
+            answer = await self._waiter.call(self._reset, ask, self._timeout)
+            if not answer.success:
+                raise AloeError(f"Station reset failed: {answer.message}")
+            return answer.instruction, answer.time_limit
+        self._continued = False
+        self.get_logger().info("Reset the station, then call ~/continue (std_srvs/Trigger).")
+        await self._waiter.until(lambda: self._continued or goal.is_cancel_requested)
+        if not self._continued:
+            raise AloeError("Cancelled while waiting for ~/continue.")
+        return self._instruction or request.task, self._time_limit
+
+    async def _start_recording(self, episode: Episode, folder: str) -> str:
+        if not self._record:
+            return ""
+        ask = StartRecording.Request(
+            episode_id=episode.episode_id,
+            task=episode.task,
+            instruction=episode.instruction,
+            seed=episode.seed,
+            operator_name=self._operator,
+            folder=folder,
+        )
+        answer = await self._waiter.call(self._start, ask, self._timeout)
+        if not answer.success:
+            raise AloeError(f"Recorder did not start: {answer.message}")
+        return answer.path
+
+    async def _drive(self, goal, episode: Episode) -> None:
+        """Let policy or person drive until a verdict."""
+        self._episode, self._last_step = episode, time.monotonic()
+        if self._mode is not None and self._mode.mode == ControlMode.ESTOP:
+            raise AloeError("the e-stop is latched, reset it first.")
+        if episode.supervision != "demonstrate":
+            await self._ask(ControlMode.POLICY, "episode begins")
+        elif not self._lockstep:
+            await self._ask(ControlMode.HOLD, "episode begins, waiting for the takeover")
+        self._announce(episode, EpisodeEvent.STARTED)
+
+        def decided() -> bool:
+            if goal.is_cancel_requested:
+                episode.abort("the goal was cancelled.")
+            elif time.monotonic() - self._last_step > self._stall:
+                episode.abort(f"no step for {self._stall:g} s; the arbiter or the person does not act.")
+            return episode.verdict is not None
+
+        await self._waiter.until(decided)
+
+    async def _finish(self, episode: Episode, path: str) -> str:
+        """Stop robot and recorder whatever happened; return the path of the bag, empty if there is none."""
+        try:
+            await self._ask(self._idle_mode, "episode ended")
+        except AloeError as error:
+            episode.abort(str(error))
+        await self._waiter.until(lambda: episode.all_steps_seen, timeout=1.0)
+        verdict = episode.verdict
+        self._episode = None
+        if path:
+            path = await self._stop_recording(episode, verdict)
+        self._announce(episode, EpisodeEvent.STOPPED, verdict)
+        self._publish_task(None)
+        return path
+
+    async def _stop_recording(self, episode: Episode, verdict: Verdict) -> str:
+        ask = StopRecording.Request(
+            episode_id=episode.episode_id,
+            outcome=int(verdict.outcome),
+            end=verdict.end,
+            reason=verdict.reason,
+            label_stamp=stamps.to_msg(verdict.label_stamp),
+        )
+        try:
+            answer = await self._waiter.call(self._stop, ask, self._timeout)
+        except AloeError as error:
+            episode.verdict = Verdict(Outcome.ABORTED, "aborted", str(error))
+            return ""
+        if not answer.success:
+            episode.verdict = Verdict(Outcome.ABORTED, "aborted", f"the bag was not saved: {answer.message}")
+        return answer.path
+
+    def _add(self, result: RunEpisodes.Result, episode: Episode, path: str) -> None:
+        result.episode_ids.append(episode.episode_id)
+        result.outcomes.append(int(episode.verdict.outcome))
+        result.paths.append(path)
+        result.lengths.append(episode.steps * episode.dt)
+        result.intervention_steps.append(episode.intervention_steps)
+        result.steps.append(episode.steps)
+
+    # Inputs -------------------------------------------------------------------------------------------------------
+
+    def _on_executed(self, msg: ExecutedStep) -> None:
+        if self._episode is None:
+            return
+        self._last_step = time.monotonic()
+        self._episode.on_executed(msg.episode_id, stamps.to_ns(msg.header.stamp), msg.source)
+        if self._episode.verdict is not None:
+            self._waiter.notify()
+
+    def _on_mode(self, msg: ControlMode) -> None:
+        self._mode = msg
+        self._waiter.notify()
+        if msg.mode == ControlMode.ESTOP:
+            self._abort(f"e-stop ({msg.cause}).")
+
+    def _on_recorder(self, msg: RecorderStatus) -> None:
+        if msg.state == RecorderStatus.ERROR and self._runs(msg.episode_id):
+            self._abort(f"recorder: {msg.detail}")
+
+    def _on_event(self, msg: EpisodeEvent) -> None:
+        if msg.event == EpisodeEvent.FAILED and self._runs(msg.episode_id):
+            self._abort(f"recorder: {msg.detail}")
+
+    def _on_label(self, request, response):
+        if self._episode is None:
+            response.message = "Label refused: no episode is running."
+            return response
+        episode = self._episode
+        response.message = episode.label(request.episode_id, request.outcome, stamps.to_ns(request.stamp))
+        response.success = not response.message
+        if response.success:
+            self._announce(episode, EpisodeEvent.LABELLED, episode.verdict)
+            self._waiter.notify()
+        return response
+
+    def _on_continue(self, _request, response):
+        self._continued = response.success = self._busy and self._manual
+        response.message = "" if response.success else "Nothing waits to continue."
+        self._waiter.notify()
+        return response
+
+    # Helpers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _idle_mode(self) -> int:
+        """Mode between episodes: the simulator stands still, a robot holds."""
+        return ControlMode.HOLD if self._manual else ControlMode.RESET
+
+    async def _ask(self, mode: int, cause: str) -> None:
+        """Set the control mode; AloeError if the arbiter refuses, except that a person may already be driving."""
+        answer = await self._waiter.call(self._set_mode, SetControlMode.Request(mode=mode, cause=cause), self._timeout)
+        if answer.success:
+            return
+        if mode == ControlMode.POLICY and await self._waiter.until(self._person_drives, timeout=1.0):
+            return
+        raise AloeError(answer.message)
+
+    def _person_drives(self) -> bool:
+        return self._mode is not None and self._mode.mode == ControlMode.HUMAN
+
+    def _runs(self, episode_id: str) -> bool:
+        return self._episode is not None and self._episode.episode_id == episode_id
+
+    def _abort(self, reason: str) -> None:
+        if self._episode is not None:
+            self._episode.abort(reason)
+            self._waiter.notify()
+
+    def _publish_task(self, episode: Episode | None) -> None:
+        msg = Task()
+        if episode is not None:
+            msg = Task(
+                task=episode.task,
+                instruction=episode.instruction,
+                episode_id=episode.episode_id,
+                seed=episode.seed,
+                supervision=episode.supervision,
+            )
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._task.publish(msg)
+
+    def _announce(self, episode: Episode, event: int, verdict: Verdict | None = None) -> None:
+        msg = EpisodeEvent(episode_id=episode.episode_id, task=episode.task, event=event)
+        msg.header.stamp = self.get_clock().now().to_msg()
+        if verdict is not None:
+            msg.outcome, msg.end, msg.detail = int(verdict.outcome), verdict.end, verdict.reason
+            if event == EpisodeEvent.LABELLED:
+                stamps.fill(msg.header.stamp, verdict.label_stamp)
+        self._event.publish(msg)
+
+    def _say(self, goal, result: RunEpisodes.Result, detail: str, episode: Episode | None = None) -> None:
+        self._detail = detail
+        self.get_logger().info(f"Episode {len(result.episode_ids)}/{len(goal.request.seeds)}: {detail}")
+        goal.publish_feedback(
+            RunEpisodes.Feedback(
+                done=len(result.episode_ids),
+                total=len(goal.request.seeds),
+                successes=result.outcomes.count(Outcome.SUCCESS),
+                episode_id=episode.episode_id if episode is not None else "",
+                detail=detail,
+            )
+        )
+
+    def _report(self):
+        values = {"busy": self._busy, "reset": "manual" if self._manual else "auto"}
+        if self._episode is not None:
+            values |= {"episode_id": self._episode.episode_id, "steps": self._episode.steps}
+        waiting = self._busy and self._manual and self._episode is None and not self._continued
+        return (WARN, "waiting for ~/continue", values) if waiting else (OK, self._detail, values)
+
+
+def main() -> int:
+    return run(EpisodeManager)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
