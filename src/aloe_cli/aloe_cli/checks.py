@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from aloe_core.errors import AloeError
-
 from aloe_cli.launch import packages
+from aloe_core.errors import AloeError
 
 SETUP = "Run `make setup`."
 DISK_GB = 6.0  # the demo's bags, checkpoints and report
@@ -76,11 +75,11 @@ def nodes() -> Finding:
         for name in names:
             try:
                 packages.executable(package, name)
-            except AloeError as error:
-                absent.append(str(error))
+            except AloeError:
+                absent.append(name)
     count = sum(len(names) for names in EXECUTABLES.values())
     if absent:
-        return Finding(Status.MISSING, f"{count - len(absent)} of {count} executables", f"{absent[0]} {SETUP}")
+        return Finding(Status.MISSING, f"{count - len(absent)} of {count} executables, no {', '.join(absent)}", SETUP)
     return Finding(Status.OK, f"{count} executables installed")
 
 

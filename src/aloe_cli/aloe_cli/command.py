@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from aloe_core.errors import AloeError
 
 from aloe_cli.errors import AloeFailure, exit_code
+from aloe_core.errors import AloeError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -48,6 +48,10 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., None]:
             raise typer.Exit(report(error, as_json=json_, debug=debug)) from error
         except ModuleNotFoundError as error:
             raise typer.Exit(report(missing_module(error), as_json=json_, debug=debug)) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001  the last resort: a defect, told in one sentence like the rest
+            raise typer.Exit(report(defect(error), as_json=json_, debug=debug)) from error
         if json_ and result is not None:
             print_json(result)
         if result and result.get("exit_code"):
@@ -79,6 +83,16 @@ def report(error: AloeError, *, as_json: bool, debug: bool) -> int:
 def missing_module(error: ModuleNotFoundError) -> AloeFailure:
     """Return the failure to report when a verb needs a module that is not there."""
     failure = AloeFailure(f"Python module {error.name!r} is not installed; run `make setup`.")
+    failure.__cause__ = error
+    return failure
+
+
+def defect(error: Exception) -> AloeFailure:
+    """Return the failure to report for an exception nobody foresaw."""
+    text = " ".join(str(error).split())
+    failure = AloeFailure(
+        f"Unexpected {type(error).__name__}: {text}; run it again with --debug and report what it says."
+    )
     failure.__cause__ = error
     return failure
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from aloe_core.errors import AloeError
 
 from aloe_cli.launch import packages
+from aloe_core.errors import AloeError
 
 CONTRACT = "config/robots/aloha_sim.yaml"
 ContractOption = Annotated[

@@ -1,11 +1,12 @@
 """Expected values were produced by launch_ros 0.26 (Jazzy) from the same XML."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aloe_cli.launch import parameters
 from aloe_cli.launch.scope import Scope
 from aloe_core.errors import AloeError
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def value(raw, kind, tmp_path):

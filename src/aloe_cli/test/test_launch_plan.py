@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from aloe_cli.launch.command import command
 from aloe_cli.launch.plan import arguments_of, make_plan
 from aloe_core.errors import AloeError
@@ -38,7 +39,7 @@ def test_all_missing_arguments_are_named_with_their_descriptions(launch_file):
 
 def test_undeclared_argument_is_refused_with_a_suggestion(launch_file):
     path = launch_file('<arg name="task" default="1"/>')
-    with pytest.raises(AloeError, match="'tsak' is not declared .did you mean 'task'"):
+    with pytest.raises(AloeError, match=r"'tsak' is not declared .did you mean 'task'"):
         make_plan(path, {"tsak": "2"})
 
 
@@ -112,7 +113,8 @@ def test_include_gets_its_arguments_and_its_own_directory(launch_file, tmp_path)
     inner = tmp_path / "sub" / "inner.launch.xml"
     inner.write_text(f'<launch><arg name="r"/>{ECHO.format("$(var r) $(dirname)")}</launch>')
     path = launch_file(
-        f'<include file="$(dirname)/sub/inner.launch.xml"><arg name="r" value="3"/></include>{ECHO.format("$(dirname)")}'
+        '<include file="$(dirname)/sub/inner.launch.xml"><arg name="r" value="3"/></include>'
+        + ECHO.format("$(dirname)")
     )
     assert words(path) == [["3", str(inner.parent)], [str(tmp_path)]]
 
@@ -120,7 +122,7 @@ def test_include_gets_its_arguments_and_its_own_directory(launch_file, tmp_path)
 def test_include_has_to_pass_required_arguments_itself(launch_file, tmp_path):
     launch_file('<arg name="r"/>', "inner.launch.xml")
     path = launch_file('<include file="$(dirname)/inner.launch.xml"/>')
-    with pytest.raises(AloeError, match="inner.launch.xml: required arguments are missing: r:=VALUE"):
+    with pytest.raises(AloeError, match=r"inner\.launch\.xml: required arguments are missing: r:=VALUE"):
         make_plan(path, {"r": "9"})
 
 
@@ -191,9 +193,9 @@ def test_executable_and_share_are_found_in_the_prefix_path(launch_file, prefix):
 
 def test_misspelt_executable_and_package_come_with_a_suggestion(launch_file, prefix):
     environment = {"AMENT_PREFIX_PATH": str(prefix)}
-    with pytest.raises(AloeError, match="no executable 'tol' .did you mean 'tool'"):
+    with pytest.raises(AloeError, match=r"no executable 'tol' .did you mean 'tool'"):
         make_plan(launch_file('<node pkg="pack" exec="tol"/>'), {}, environment)
-    with pytest.raises(AloeError, match="package 'pakc' is not installed .did you mean 'pack'"):
+    with pytest.raises(AloeError, match=r"package 'pakc' is not installed .did you mean 'pack'"):
         make_plan(launch_file('<node pkg="pakc" exec="tool"/>'), {}, environment)
 
 

@@ -143,7 +143,9 @@ def test_death_of_one_node_leaves_the_others_running_and_makes_the_exit_code_1(l
     assert not gone(run.pids[0], within=0)
     run.process.send_signal(signal.SIGINT)
     assert run.finish() == 1
-    assert any(re.search(r"died by itself: dying-2 \(exit code 3\); logs are in", line) for line in run.lines)
+    assert any(
+        re.search(r"died by itself: dying-2 \(exit code 3, 'last words'\); logs are in", line) for line in run.lines
+    )
 
 
 def test_launch_ends_with_success_when_all_nodes_have_finished_cleanly(launch):

@@ -1,4 +1,5 @@
 import pytest
+
 from aloe_cli.launch.plan import make_plan
 from aloe_core.errors import AloeError
 

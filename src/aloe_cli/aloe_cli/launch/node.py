@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from aloe_core.errors import AloeError
 
 from aloe_cli.launch import packages, parameters
 from aloe_cli.launch.document import Element
 from aloe_cli.launch.scope import Scope, truth
+from aloe_core.errors import AloeError
 
 OUTPUTS = ("screen", "log", "both", "own_log", "full")
 _NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

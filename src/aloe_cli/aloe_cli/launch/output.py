@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -42,7 +43,8 @@ class Output:
 
     def __init__(self, folder: Path, on_broken_screen: Callable[[], None]) -> None:
         self._folder = folder
-        self._log = open(folder / "launch.log", "a", buffering=1)
+        self._files = ExitStack()
+        self._log = self._append("launch.log")
         self._own: dict[str, TextIO] = {}
         self._screen: TextIO | None = sys.stdout
         self._on_broken_screen = on_broken_screen
@@ -57,15 +59,17 @@ class Output:
 
     def close(self) -> None:
         """Close the files; the screen stays open."""
-        for file in (self._log, *self._own.values()):
-            file.close()
+        self._files.close()
+
+    def _append(self, name: str) -> TextIO:
+        return self._files.enter_context(open(self._folder / name, "a", buffering=1))
 
     def _write(self, targets: set[str], label: str, line: str) -> None:
         if "log" in targets:
             self._log.write(f"{time.time():.7f} {line}\n")
         if "own" in targets:
             if label not in self._own:
-                self._own[label] = open(self._folder / f"{label}.log", "a", buffering=1)
+                self._own[label] = self._append(f"{label}.log")
             self._own[label].write(line + "\n")
         if "screen" in targets and self._screen is not None:
             try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import yaml
-from aloe_core.errors import AloeError
 
 from aloe_cli.launch import substitution
+from aloe_core.errors import AloeError
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Scalar]

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aloe_core.errors import AloeError
-
 from aloe_cli.launch import document, packages, schema
 from aloe_cli.launch.document import Element
 from aloe_cli.launch.node import NodeSpec, node_spec
 from aloe_cli.launch.scope import NAMESPACE, Scope, truth
+from aloe_core.errors import AloeError
 
 # Configurations that ros2 launch itself reads, so no file declares them.
 _BUILT_IN = ("sigterm_timeout", "sigkill_timeout")

@@ -40,6 +40,7 @@ class Child:
     exit_code: int | None = None  # of the last process
     restarts: int = 0
     died: bool = False  # ended with an error of its own, not because it was told to stop
+    last_words: str = ""  # last line it wrote to stderr
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     pipes: dict[IO[bytes], Lines] = field(default_factory=dict)
 
@@ -95,9 +96,13 @@ class Runner:
         self._reap()  # its SIGCHLD may have come before it was RUNNING
 
     def _follow(self, child: Child, pipe: IO[bytes], source: str) -> None:
-        spec = child.spec
+        def write(text: str) -> None:
+            self._output.line(child.spec.label, child.spec.output, source, text)
+            if source == "stderr" and text.strip():
+                child.last_words = text.strip()
+
         os.set_blocking(pipe.fileno(), False)
-        child.pipes[pipe] = Lines(lambda text: self._output.line(spec.label, spec.output, source, text))
+        child.pipes[pipe] = Lines(write)
         asyncio.get_running_loop().add_reader(pipe, self._read, child, pipe)
 
     def _read(self, child: Child, pipe: IO[bytes]) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aloe_core.errors import AloeError
-
 from aloe_cli.launch import substitution
 from aloe_cli.launch.document import Element
+from aloe_core.errors import AloeError
 
 
 @dataclass(frozen=True)

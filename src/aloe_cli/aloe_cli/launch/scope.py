@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aloe_core.errors import AloeError
-
 from aloe_cli.launch import packages, substitution
 from aloe_cli.launch.document import Element
+from aloe_core.errors import AloeError
 
 NAMESPACE = "ros_namespace"  # configuration in which launch_ros keeps the pushed namespace
 _TRUE = ("true", "1")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from aloe_core import checkpoint as store
-from aloe_core.errors import AloeError
 from rich.console import Console
 from rich.table import Table
 
 from aloe_cli.command import VerbApp
+from aloe_core import checkpoint as store
+from aloe_core.errors import AloeError
 
 app = VerbApp(help="List, show, promote and roll back checkpoints.")
 

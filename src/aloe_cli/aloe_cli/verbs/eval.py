@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from aloe_core.contract import load_contract
-from aloe_core.errors import AloeError
-from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
-from aloe_sim.collect import Job, collect, summarise
-from aloe_sim.tasks import make_task
 from rich.console import Console
 
 from aloe_cli import paths
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
+from aloe_core.contract import load_contract
+from aloe_core.errors import AloeError
+from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
+from aloe_sim.collect import Job, collect, summarise
+from aloe_sim.tasks import make_task
 
 app = VerbApp(help="Measure the success rate of a policy on the simulator.")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from aloe_core.errors import AloeError
 
 from aloe_cli.command import VerbApp
 from aloe_cli.errors import AloeFailure
@@ -20,6 +19,7 @@ from aloe_cli.launch.command import command
 from aloe_cli.launch.output import log_folder
 from aloe_cli.launch.plan import Plan, arguments_of, make_plan
 from aloe_cli.launch.runner import Runner
+from aloe_core.errors import AloeError
 
 app = VerbApp(help="Start a launch file; the same syntax as ros2 launch.")
 
@@ -117,7 +117,9 @@ def _run(path: Path, plan: Plan) -> dict[str, Any]:
     children = asyncio.run(run())
     died = [child for child in children if child.died]
     if died:
-        named = ", ".join(f"{child.spec.label} (exit code {child.exit_code})" for child in died)
+        named = ", ".join(
+            f"{child.spec.label} (exit code {child.exit_code}{_quoted(child.last_words)})" for child in died
+        )
         raise AloeFailure(f"{path}: died by itself: {named}; logs are in {folder}.")
     return {
         "launch_file": str(path),
@@ -126,3 +128,7 @@ def _run(path: Path, plan: Plan) -> dict[str, Any]:
             {"name": child.spec.label, "exit_code": child.exit_code, "restarts": child.restarts} for child in children
         ],
     }
+
+
+def _quoted(last_words: str) -> str:
+    return f", {last_words!r}" if last_words else ""

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from aloe_core.errors import AloeError
-from aloe_critic.trainer import TrainRequest, train
 from rich.console import Console
 
 from aloe_cli import paths
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import Stages
+from aloe_core.errors import AloeError
+from aloe_critic.trainer import TrainRequest, train
 
 app = VerbApp(help="Train a policy and its critic from a folder of bags.")
 
