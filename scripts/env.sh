@@ -20,9 +20,9 @@ if [ ! -x "$_aloe_venv/bin/python" ]; then
   return 1 2>/dev/null || exit 1
 fi
 
-_aloe_mode=wheels
-[ -r "$_aloe_venv/.aloe/mode" ] && _aloe_mode=$(<"$_aloe_venv/.aloe/mode")
-if [ "$_aloe_mode" = wheels ]; then
+_aloe_ros=wheels
+[ -r "$_aloe_venv/.aloe/ros" ] && _aloe_ros=$(<"$_aloe_venv/.aloe/ros")
+if [ "$_aloe_ros" = wheels ]; then
   export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
   # The wheels' start-up hook would re-execute every interpreter to set the library path; it is set here instead.
   export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
@@ -52,4 +52,4 @@ fi
 export MUJOCO_GL=${MUJOCO_GL:-egl}
 
 unset -f _aloe_prepend
-unset _aloe_root _aloe_venv _aloe_dir _aloe_mode
+unset _aloe_root _aloe_venv _aloe_dir _aloe_ros

@@ -1,0 +1,31 @@
+# Everything runs in .venv, which `setup` builds and the others enter.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup test check fix demo lock clean
+
+IN_ENV := source scripts/env.sh &&
+ARGS ?=
+
+help: ## What there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Build the environment and all packages; nothing to do when nothing changed
+	@scripts/setup.sh
+
+test: setup ## All tests; ARGS is handed to pytest, e.g. ARGS="src/aloe_core -k arbiter"
+	@$(IN_ENV) python -m pytest $(ARGS)
+
+check: setup ## ruff (lint and format) and mypy --strict on aloe_core
+	@$(IN_ENV) ruff check . && ruff format --check . && mypy
+
+fix: setup ## Let ruff repair what it can
+	@$(IN_ENV) ruff check --fix . ; $(IN_ENV) ruff format .
+
+demo: ## The whole loop on the simulator (ALOE_DEMO=smoke: every step in under 2 minutes)
+	@./aloe demo $(ARGS)
+
+lock: ## Resolve requirements/*.in again (needs python3.10, 3.11 and 3.12)
+	@python3 scripts/lock.py $(ARGS)
+
+clean: ## Remove what the build made; .venv stays
+	rm -rf build install .venv/.aloe/build

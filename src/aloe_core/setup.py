@@ -1,0 +1,19 @@
+from setuptools import find_packages, setup
+
+package_name = "aloe_core"
+
+setup(
+    name=package_name,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
+        (f"share/{package_name}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="ALOE for ROS 2 maintainers",
+    maintainer_email="maintainers@aloe-ros.org",
+    description="Robot contract, control arbiter, safety filter, episodes and checkpoints of ALOE; no ROS, no torch.",
+    license="Apache-2.0",
+)
