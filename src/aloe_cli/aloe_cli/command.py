@@ -50,7 +50,7 @@ def _with_common_options(function: Callable[..., Any]) -> Callable[..., None]:
             raise typer.Exit(report(missing_module(error), as_json=json_, debug=debug)) from error
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:  # noqa: BLE001  the last resort: a defect, told in one sentence like the rest
+        except Exception as error:  # the last resort: a defect is told in one sentence like the rest
             raise typer.Exit(report(defect(error), as_json=json_, debug=debug)) from error
         if json_ and result is not None:
             print_json(result)
