@@ -72,15 +72,17 @@ class Station(Node):
         stamps.fill(msg.header.stamp, self.step * DT)
         self._mode.publish(msg)
 
-    def joints(self, position=(0.1, -0.2)):
-        self._joints.publish(joint_state_msg(self.contract, self.step * DT, np.array(position)))
+    def joints(self, position=(0.1, -0.2), stamp=None):
+        stamp = self.step * DT if stamp is None else stamp
+        self._joints.publish(joint_state_msg(self.contract, stamp, np.array(position)))
 
-    def frame(self, brightness=0, cameras=("front", "wrist")):
+    def frame(self, brightness=0, cameras=CAMERAS, stamp=None):
+        stamp = self.step * DT if stamp is None else stamp
         image = np.full((24, 32, 3), brightness, np.uint8)
         for name in cameras:
             msg = CompressedImage(format="rgb8; jpeg compressed bgr8")
             msg.data.frombytes(cv2.imencode(".jpg", image)[1].tobytes())
-            stamps.fill(msg.header.stamp, self.step * DT)
+            stamps.fill(msg.header.stamp, stamp)
             self._frames[name].publish(msg)
 
     def run(self, chunk):
@@ -111,13 +113,13 @@ class Station(Node):
 
 
 @contextmanager
-def running_node(folder):
+def running_node(folder, lockstep=True):
     """Run the node with the tiny policy; give the station that is connected to it and the checkpoint folder."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONTRACT))
     root = folder / "checkpoints"
     parameters = {
         "contract": folder / "tiny.yaml",
-        "lockstep": True,
+        "lockstep": lockstep,
         "checkpoint_dir": root,
         "frame_timeout": 0.3,
     }
@@ -215,3 +217,44 @@ def test_takeover_new_episode_and_missing_frames(tmp_path):
         station.frame(cameras=("wrist",))
         assert station.chunk(3).chunk_id == f"v1/9/0/{50 * DT}"
         station.reports("policy v1")
+
+
+def test_a_failing_policy_is_reported_and_the_next_joint_state_is_tried(tmp_path):
+    write_tiny(tmp_path / "checkpoints", "v1")
+    with running_node(tmp_path) as (station, _):
+        station.reports("policy v1")
+        station.task("e1")
+        station.frame()
+        station.mode(ControlMode.POLICY)
+        station.joints(position=(np.nan, 0.0))
+        station.reports("policy v1 failed: Policy v1: its chunk is not finite")
+        assert not station.chunks
+        station.step = 1
+        station.joints()
+        assert station.chunk(1).stamp == DT
+
+
+def test_on_a_robot_chunks_follow_each_other_early_and_stop_when_input_is_stale(tmp_path):
+    """Without lock-step, on the wall clock: joint states at 50 Hz by a timer, as a driver sends them."""
+    write_tiny(tmp_path / "checkpoints", "v1", seconds=0.01)
+    with running_node(tmp_path, lockstep=False) as (station, _):
+        station.reports("policy v1")
+        station.task("e1")
+        now = lambda: station.get_clock().now().nanoseconds  # noqa: E731
+
+        def drive():
+            station.frame(stamp=now())
+            station.joints(stamp=now())
+
+        driver = station.create_timer(0.02, drive)
+        station.mode(ControlMode.POLICY)
+        station.spinner.until(lambda: len(station.chunks) >= 6, "six chunks")
+        starts = [stamps.to_ns(chunk.header.stamp) for chunk in station.chunks]
+        gaps = np.diff(starts) * 1e-9
+        assert np.median(gaps) < 8 * 0.02, "a chunk begins while the one before has rows left"
+        station.destroy_timer(driver)
+        station.reports("joint state is")
+        count = len(station.chunks)
+        station.joints(stamp=now() - 500_000_000)
+        station.reports("expected at most 0.1 s")
+        assert len(station.chunks) == count

@@ -109,6 +109,7 @@ class CameraNode(AloeLifecycleNode):
             self._channels[name] = CameraChannel(self, camera, fit_how, calibration, quality)
         self._threads: dict[str, CameraThread] = {}
         self._raw: list = []
+        self._crash: Exception | None = None
         self._diagnostics = diagnostics.Diagnostics(self, self._report)
 
     def activate(self) -> None:
@@ -155,9 +156,12 @@ class CameraNode(AloeLifecycleNode):
         return self.get_clock().now().nanoseconds
 
     def _crashed(self, error: Exception) -> None:
-        self.executor.create_task(_raise, error)
+        """A camera thread ended by a defect: the next report ends the node with it."""
+        self._crash = error
 
     def _report(self) -> diagnostics.Report:
+        if self._crash is not None:
+            raise self._crash
         level, problems, values = diagnostics.OK, [], {}
         for name, channel in self._channels.items():
             thread = self._threads.get(name)
@@ -170,10 +174,6 @@ class CameraNode(AloeLifecycleNode):
                 problems.append(problem)
             level = max(level, one)
         return level, "; ".join(problems) or "all cameras flow", values
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def main() -> None:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from aloe_msgs.msg import ActionChunk, Checkpoint, ControlMode, ExecutedStep, Task, ValueEstimate
-from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.task import Future
+from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, ValueEstimate
 from sensor_msgs.msg import CompressedImage, JointState
 
-from aloe_core.checkpoint import MANIFEST, latest
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Inference, Observation, PolicyRuntime
 from aloe_policy.image_bridge import decode_jpeg
+from aloe_policy.nodes.checkpoints import CheckpointIntake
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
-from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loaded, Loader, check_inference
+from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loader, check_inference
 from aloe_policy.worker import NewestWins
 from aloe_ros import diagnostics, qos, stamps
 from aloe_ros.convert import JointReader, chunk_to_msg, value_to_msg
@@ -34,8 +30,7 @@ class PolicyNode(AloeLifecycleNode):
     """Publishes policy/action_chunk and policy/value while the arbiter is in POLICY.
 
     Threads: callbacks run in a single-threaded executor (half the cost a message of a multi-threaded one), inference
-    in one worker, announced checkpoints load in another, those asked for by service in one thread each. `_lock`
-    guards the scheduler and the order of publishing.
+    in a worker, loading in threads of CheckpointIntake. `_lock` guards the scheduler and the order of publishing.
     """
 
     def __init__(self, loader: Loader | None = None) -> None:
@@ -58,23 +53,22 @@ class PolicyNode(AloeLifecycleNode):
         self._joints = JointReader(self.contract)
         self._mode: ControlMode | None = None
         self._active = False
-        self._refusal: str | None = None  # why the last announced checkpoint was refused
+        self._crash: Exception | None = None
         self._said: str | None = None  # problem that was logged
         self._overhead = Latency()  # joint state received -> chunk published, less the model's time
         self._chunks = 0
         self._infer_worker: NewestWins[Request] | None = None
-        self._load_worker: NewestWins[Checkpoint] | None = None
+        self._intake: CheckpointIntake | None = None
         self._diagnostics = diagnostics.Diagnostics(self, self._report)
 
     def configure(self) -> None:
         self._chunk_publisher = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
         self._value_publisher = self.create_publisher(ValueEstimate, "policy/value", qos.DEFAULT)
         self._infer_worker = NewestWins("inference", self._infer, self._crashed)
-        self._load_worker = NewestWins("loading", self._load_announced, self._crashed)
         subscribe, contract = self.create_subscription, self.contract
         frames, states = qos.image_subscription(self._lockstep), qos.joint_states_subscription(self._lockstep)
         # In this order: the executor serves what is ready at once in the order of creation.
-        self._entities = [
+        self._subscriptions_made = [
             subscribe(Task, "task", self._on_task, qos.LATCHED),
             *(
                 subscribe(CompressedImage, f"{c.topic}/image_raw/compressed", partial(self._on_frame, c.name), frames)
@@ -83,15 +77,13 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(JointState, contract.control.joint_states_topic, self._on_joint_state, states),
             subscribe(ExecutedStep, "control/executed", self._on_executed, qos.COMMAND),
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
-            subscribe(Checkpoint, "checkpoint", self._on_announcement, qos.LATCHED),
         ]
-        group = MutuallyExclusiveCallbackGroup()  # a service waits for its load while the rest goes on
-        serve = partial(self.create_service, callback_group=group)
-        self._services = [
-            serve(LoadCheckpoint, "policy/load_checkpoint", self._on_load),
-            serve(RollbackCheckpoint, "policy/rollback_checkpoint", self._on_rollback),
-        ]
-        self._load_initial()
+        self._intake = CheckpointIntake(self, self._swapper, self._swapped, self._crashed)
+        self._intake.load_initial(self._checkpoints)
+
+    def _swapped(self) -> None:
+        with self._lock:
+            self._advance()
 
     def activate(self) -> None:
         self._active = True
@@ -103,17 +95,19 @@ class PolicyNode(AloeLifecycleNode):
 
     def cleanup(self) -> None:
         self.close()
-        for subscription in self._entities:
+        for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
-        for service in self._services:
-            self.destroy_service(service)
+        for publisher in (self._chunk_publisher, self._value_publisher):
+            self.destroy_publisher(publisher)
 
     def close(self) -> None:
-        """Stop both threads; what they have begun is finished but not published."""
+        """Stop the threads; what they have begun is finished but not published."""
         self._active = False
-        for worker in (self._infer_worker, self._load_worker):
-            if worker is not None:
-                worker.close()
+        if self._infer_worker is not None:
+            self._infer_worker.close()
+        if self._intake is not None:
+            self._intake.close()
+        self._infer_worker = self._intake = None
 
     def _on_task(self, msg: Task) -> None:
         with self._lock:
@@ -179,8 +173,7 @@ class PolicyNode(AloeLifecycleNode):
             check_inference(inference, self.contract, loaded.version)
         except (AloeError, *MODEL_ERRORS) as error:
             with self._lock:
-                self._scheduler.on_failure(request, f"inference failed: {error}")
-            self.get_logger().error(f"No chunk from policy {loaded.version}: {error}")
+                self._scheduler.on_failure(request, f"policy {loaded.version} failed: {' '.join(str(error).split())}")
             return
         self._swapper.recorded = observation
         with self._lock:
@@ -194,84 +187,13 @@ class PolicyNode(AloeLifecycleNode):
         if inference.value is not None:
             self._value_publisher.publish(value_to_msg(inference.value, inference.chunk))
 
-    def _load_initial(self) -> None:
-        """Load LATEST of `checkpoint_dir` in the background; without one wait for an announcement."""
-        if self._checkpoints and (Path(self._checkpoints) / MANIFEST).is_file():
-            self._swapped(self._swapper.load(self._checkpoints, pin=True))
-            return
-        directory = latest(self._checkpoints) if self._checkpoints else None
-        if directory is None:
-            self.get_logger().warning(
-                f"No checkpoint in {self._checkpoints!r}: waiting for one to be announced or loaded."
-            )
-        else:
-            self._load_worker.submit(Checkpoint(uri=str(directory), version=directory.name))
-
-    def _on_announcement(self, msg: Checkpoint) -> None:
-        self._load_worker.submit(msg)
-
-    def _load_announced(self, msg: Checkpoint) -> None:
-        """Loader thread."""
-        try:
-            self._swapped(self._swapper.announce(msg.uri, msg.sha256, msg.version))
-        except AloeError as error:
-            self._refuse(error)
-
-    async def _on_load(self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response):
-        try:
-            loaded = await self._aside(lambda: self._swapper.load(request.uri, request.sha256, request.pin))
-        except AloeError as error:
-            self._refuse(error)
-            response.message = str(error)
-            return response
-        self._swapped(loaded)
-        response.success, response.version = True, loaded.version
-        response.message = f"Loaded {loaded.version}{', pinned' if request.pin else ''}."
-        return response
-
-    async def _on_rollback(self, _, response: RollbackCheckpoint.Response):
-        try:
-            loaded = await self._aside(self._swapper.rollback)
-        except AloeError as error:
-            response.message = str(error)
-            return response
-        self._swapped(loaded)
-        response.success, response.version = True, loaded.version
-        response.message = f"Rolled back to {loaded.version}."
-        return response
-
-    def _aside(self, job: Callable[[], Loaded]) -> Future:
-        """Run `job` in a thread of its own and return its future, so that a service can wait without a thread."""
-        future = Future(executor=self.executor)
-        future.add_done_callback(lambda _: None)  # without one the executor is not woken when the job is done
-
-        def work() -> None:
-            try:
-                future.set_result(job())
-            except Exception as error:  # noqa: BLE001  the service that waits decides
-                future.set_exception(error)
-
-        threading.Thread(target=work, name="loading-on-request", daemon=True).start()
-        return future
-
-    def _swapped(self, loaded: Loaded) -> None:
-        self._refusal = None
-        self.get_logger().info(
-            f"Policy {loaded.version} drives from the next chunk on ({loaded.latency * 1e3:.0f} ms)."
-        )
-        with self._lock:
-            self._advance()
-
-    def _refuse(self, error: AloeError) -> None:
-        self._refusal = str(error)
-        kept = self._swapper.current.version if self._swapper.current else "none"
-        self.get_logger().error(f"Checkpoint refused, policy {kept} goes on: {error}")
-
     def _crashed(self, error: Exception) -> None:
-        """A thread ended by a defect: end the node with it."""
-        self.executor.create_task(_raise, error)
+        """A thread ended by a defect: the next report ends the node with it."""
+        self._crash = error
 
     def _report(self) -> diagnostics.Report:
+        if self._crash is not None:
+            raise self._crash
         with self._lock:
             self._advance()  # in lock-step nothing arrives while a frame is missing, and its time-out must be seen
             problem, latency = self._scheduler.problem, self._scheduler.latency.mean
@@ -279,6 +201,7 @@ class PolicyNode(AloeLifecycleNode):
             self.get_logger().error(f"No chunk: {problem}")
         self._said = problem
         current = self._swapper.current
+        refusal = self._intake.refusal if self._intake is not None else None
         values = {
             "version": current.version if current else "",
             "pinned": self._swapper.pinned,
@@ -289,9 +212,9 @@ class PolicyNode(AloeLifecycleNode):
         if problem:
             return diagnostics.ERROR, problem, values
         if current is None:
-            return diagnostics.WARN, self._refusal or "no checkpoint yet", values
-        if self._refusal:
-            return diagnostics.WARN, f"checkpoint refused: {self._refusal}", values
+            return diagnostics.WARN, refusal or "no checkpoint yet", values
+        if refusal:
+            return diagnostics.WARN, f"checkpoint refused: {refusal}", values
         return diagnostics.OK, f"policy {current.version}", values
 
 
@@ -307,10 +230,6 @@ def native_loader(contract: RobotContract, candidates: int, device: str, threads
         return load_runtime(directory, contract, candidates, device, expect_sha256=sha256)
 
     return load
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def main() -> None:
