@@ -13,6 +13,7 @@ import numpy as np
 
 from aloe_core.contract import RobotContract
 from aloe_core.episode.data import EpisodeData, Outcome, Source
+from aloe_core.statistics import wilson
 from aloe_core.types import PolicyRuntime
 from aloe_sim.human import HumanConfig, Supervision
 from aloe_sim.rollout import run_episode
@@ -96,17 +97,6 @@ def summarise(episodes: Sequence[EpisodeData]) -> Evaluation:
 def evaluate(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> Evaluation:
     """Run the job's policy once per seed and return how it did."""
     return summarise(collect(job, seeds, processes, progress))
-
-
-def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a success rate (Wilson 1927), within [0, 1]."""
-    if episodes == 0:
-        return 0.0, 1.0
-    rate = successes / episodes
-    centre = rate + z * z / (2 * episodes)
-    spread = z * np.sqrt(rate * (1 - rate) / episodes + z * z / (4 * episodes**2))
-    scale = 1 + z * z / episodes
-    return float(max(0.0, (centre - spread) / scale)), float(min(1.0, (centre + spread) / scale))
 
 
 class _Worker:

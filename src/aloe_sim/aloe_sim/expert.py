@@ -18,7 +18,7 @@ from aloe_sim.tasks.base import Goal
 SPEED = 0.24  # m/s of the pinch point
 ACCELERATION = 2.0  # m/s^2
 GAIN = 5.0  # 1/s, how sharply a target is approached
-JOINT_SPEED = 2.0  # rad/s, at most, and never beyond the contract
+JOINT_SPEED = 2.0  # rad/s, at most, and never as fast as the contract allows
 GRIP = 0.023  # m, finger command that squeezes a block
 GRASP_HEIGHT = 0.020  # m, of the pinch point over the table
 CLEARANCE = 0.06  # m above the grasp while not over the block
@@ -56,7 +56,7 @@ class Expert:
         self._rng = np.random.default_rng(seed)
         names = station.contract.joint_names
         self._columns = {a: np.array([i for i, n in enumerate(names) if n.startswith(f"{a}_")]) for a in ARMS}
-        self._limit = np.minimum(station.contract.velocity, JOINT_SPEED) * station.contract.dt
+        self._limit = np.minimum(0.95 * station.contract.velocity, JOINT_SPEED) * station.contract.dt
         self._pace = skill.speed * (1 + skill.speed_spread * self._rng.uniform(-1, 1))
         self._command = station.joint_positions().astype(np.float64)
         self._set_point = {arm: nearest_reachable(arm, station.pinch(arm)) for arm in ARMS}

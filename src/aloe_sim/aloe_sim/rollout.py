@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import cv2
 import numpy as np
 
-from aloe_core.contract import RobotContract
-from aloe_core.episode.data import EpisodeData, Frames, Outcome, Source
+from aloe_core.arbiter import Arbiter
+from aloe_core.control import AskMode, Mode, RobotState, Step, TaskInfo, Teleop
+from aloe_core.episode.data import EpisodeData, Frames, Outcome
 from aloe_core.errors import AloeError
-from aloe_core.safety import Clamp, SafetyFilter
 from aloe_core.types import Chunk, Observation, PolicyRuntime
-from aloe_sim.human import HumanConfig, ScriptedHuman, Supervision
+from aloe_sim.human import HumanAction, HumanConfig, ScriptedHuman, Supervision
 from aloe_sim.station import Station, frame_period
 
 JPEG_QUALITY = 90
@@ -38,21 +36,19 @@ def run_episode(
         raise AloeError(f"Supervision {supervision} needs a policy to drive; without one only demonstrate works.")
     station.reset(seed)
     person = ScriptedHuman(station, human, seed, supervision, time_limit)
-    camera = _Cameras(station, supervision, record)
-    arbiter = _Arbiter(station, seed, policy)
+    name = episode_id or f"{station.task_name}_{station.level}_{seed}"
+    cameras = _Cameras(station, supervision, record)
+    driver = _Driver(station, seed, policy, supervision, name)
     limit = round((time_limit or station.time_limit) / station.contract.dt)
     log = _Log()
     while True:
-        camera.look(arbiter.next_inference)
-        log.stamps.append(station.stamp)
-        log.state.append(station.joint_positions())
+        cameras.look(driver.next_inference)
+        log.see(station)
         deed = person.update()
         if deed.label is not None or station.tick >= limit:
-            break
-        station.step(arbiter.answer(deed.command if deed.engaged else None, camera, log))
-    return log.episode(
-        station, arbiter, deed.label, camera.frames(), seed, episode_id or f"{station.task_name}_{station.level}_{seed}"
-    )
+            return log.episode(station, deed.label, cameras.frames(), seed, name)
+        log.steps.append(driver.answer(deed, cameras))
+        station.step(log.steps[-1].executed)
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -96,93 +92,88 @@ class _Cameras:
         return {n: Frames(np.array(self._stamps[n], np.int64), tuple(self._jpegs[n])) for n in self._period}
 
 
-class _Arbiter:
-    """Who drives: the person while engaged, else the policy, chunk by chunk; everything through the safety filter."""
+class _Driver:
+    """The control side of the graph: the arbiter itself, fed by the person and the policy."""
 
-    def __init__(self, station: Station, seed: int, policy: PolicyRuntime | None) -> None:
+    def __init__(
+        self, station: Station, seed: int, policy: PolicyRuntime | None, supervision: Supervision, episode_id: str
+    ) -> None:
         self._station = station
         self._seed = seed
         self._policy = policy
-        self._filter = SafetyFilter(station.contract)
-        self._motion = self._filter.rest(station.joint_positions())
+        self._arbiter = Arbiter(station.contract, lockstep=True, start=Mode.RESET)
+        self._arbiter.update(0, TaskInfo(episode_id, supervision))
+        if supervision != "demonstrate":
+            self._arbiter.update(0, AskMode(Mode.POLICY, "episode begins"))
+        self._joints = np.arange(station.contract.action_dim)
+        self._engaged = False
         self._chunk: Chunk | None = None
-        self._row = 0
-        self.chunks: list[Chunk] = []
+        self._chunk_number = 0
 
     @property
     def next_inference(self) -> int | None:
         """Tick at which the policy will look next if nobody interferes."""
         if self._policy is None:
             return None
-        return self._station.tick + (self._chunk.execute - self._row if self._chunk else 0)
+        spent = round(self._chunk.stamp * 1e-9 / self._chunk.dt) + self._chunk.execute if self._chunk else 0
+        return max(self._station.tick, spent)
 
-    def answer(self, command: np.ndarray | None, cameras: _Cameras, log: _Log) -> np.ndarray:
-        """Return the action [A] to execute at this tick and log it."""
-        row = -1
-        if command is not None:
-            self._chunk, source = None, Source.HUMAN
-            requested = np.asarray(command, np.float32).astype(np.float64)  # TeleopCommand has single precision
-        elif self._policy is not None:
-            if self._chunk is None or self._row >= self._chunk.execute:
-                self._infer(self._policy, cameras)
-            source, row = Source.POLICY, self._row
-            requested = self._chunk.actions[row].astype(np.float64)
-            self._row += 1
-        else:
-            source, requested = Source.HOLD, np.full(self._station.contract.action_dim, np.nan)
-        held = self._motion.position if source is Source.HOLD else requested
-        self._motion, clamps = self._filter.apply(held, self._motion)
-        log.add(requested, self._motion.position, source, len(self.chunks) - 1 if row >= 0 else -1, row, clamps)
-        return self._motion.position
+    def answer(self, deed: HumanAction, cameras: _Cameras) -> Step:
+        """Return what the arbiter does about the station's present joint state."""
+        stamp = self._station.stamp
+        if deed.engaged:
+            # TeleopCommand has single precision.
+            command = np.asarray(deed.command, np.float32).astype(np.float64)
+            self._arbiter.update(0, Teleop(stamp, True, self._joints, command))
+        elif self._engaged:
+            self._arbiter.update(0, Teleop(stamp, False))
+        self._engaged = deed.engaged
+        state = self._station.joint_positions()
+        step = self._arbiter.update(0, RobotState(stamp, state.astype(np.float64))).step
+        if step is None and self._policy is not None:
+            self._chunk = self._infer(self._policy, state, cameras)
+            step = self._arbiter.update(0, self._chunk).step
+        if step is None:
+            raise AloeError(
+                f"Nobody drives at {self._station.time:.2f} s: no policy, or a chunk that does not begin there."
+            )
+        return step
 
-    def _infer(self, policy: PolicyRuntime, cameras: _Cameras) -> None:
+    def _infer(self, policy: PolicyRuntime, state: np.ndarray, cameras: _Cameras) -> Chunk:
         station = self._station
         observation = Observation(
             stamp=station.stamp,
             images=cameras.newest(),
-            state=station.joint_positions(),
+            state=state,
             instruction=station.instruction,
             seed=self._seed,
-            chunk_number=len(self.chunks),
+            chunk_number=self._chunk_number,
         )
-        self._chunk, self._row = policy.infer(observation).chunk, 0
-        self.chunks.append(self._chunk)
+        self._chunk_number += 1
+        return policy.infer(observation).chunk
 
 
-@dataclass
 class _Log:
     """Rows of an EpisodeData, as they come."""
 
-    stamps: list[int] = field(default_factory=list)
-    state: list[np.ndarray] = field(default_factory=list)
-    requested: list[np.ndarray] = field(default_factory=list)
-    executed: list[np.ndarray] = field(default_factory=list)
-    source: list[Source] = field(default_factory=list)
-    chunk: list[int] = field(default_factory=list)
-    chunk_index: list[int] = field(default_factory=list)
-    clamped: int = 0
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        self.state: list[np.ndarray] = []
+        self.steps: list[Step] = []
 
-    def add(
-        self, requested: np.ndarray, executed: np.ndarray, source: Source, chunk: int, row: int, clamps: Clamp
-    ) -> None:
-        self.requested.append(requested)
-        self.executed.append(executed)
-        self.source.append(source)
-        self.chunk.append(chunk)
-        self.chunk_index.append(row)
-        self.clamped += bool(clamps)
+    def see(self, station: Station) -> None:
+        self.stamps.append(station.stamp)
+        self.state.append(station.joint_positions())
 
     def episode(
-        self,
-        station: Station,
-        arbiter: _Arbiter,
-        label: Outcome | None,
-        frames: dict[str, Frames],
-        seed: int,
-        episode_id: str,
+        self, station: Station, label: Outcome | None, frames: dict[str, Frames], seed: int, episode_id: str
     ) -> EpisodeData:
-        contract: RobotContract = station.contract
-        steps, dim = len(self.source), contract.action_dim
+        contract, steps = station.contract, self.steps
+        versions = {s.chunk_id: s.policy_version for s in steps if s.chunk_id}
+        number = {chunk_id: i for i, chunk_id in enumerate(versions)}
+        shape = (len(steps), contract.action_dim)
+        nothing = np.full(contract.action_dim, np.nan)
+        requested = [nothing if s.requested is None else s.requested for s in steps]
         return EpisodeData(
             episode_id=episode_id,
             task=station.task_name,
@@ -193,14 +184,18 @@ class _Log:
             contract_hash=contract.hash,
             dt=contract.dt,
             stamps=np.array(self.stamps, np.int64),
-            state=np.stack(self.state).astype(np.float32),
-            requested=np.array(self.requested, np.float32).reshape(steps, dim),
-            executed=np.array(self.executed, np.float32).reshape(steps, dim),
-            source=np.array(self.source, np.uint8),
-            chunk=np.array(self.chunk, np.int32),
-            chunk_index=np.array(self.chunk_index, np.int32),
+            state=np.stack(self.state),
+            requested=np.array(requested, np.float32).reshape(shape),
+            executed=np.array([s.executed for s in steps], np.float32).reshape(shape),
+            source=np.array([s.source for s in steps], np.uint8),
+            chunk=np.array([number.get(s.chunk_id, -1) for s in steps], np.int32),
+            chunk_index=np.array([s.chunk_index for s in steps], np.int32),
             frames=frames,
-            chunk_ids=tuple(c.chunk_id for c in arbiter.chunks),
-            policy_versions=tuple(c.policy_version for c in arbiter.chunks),
-            info={"level": station.level, "clamped_steps": self.clamped, "stage": station.stage},
+            chunk_ids=tuple(versions),
+            policy_versions=tuple(versions.values()),
+            info={
+                "level": station.level,
+                "stage": station.stage,
+                "clamped_steps": sum(bool(s.clamp) for s in steps),
+            },
         )

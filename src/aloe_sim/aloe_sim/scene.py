@@ -152,7 +152,7 @@ def _cameras(spec: mujoco.MjSpec) -> None:
     # Nearly orthographic, 0.50 m of table: a 4 cm block is 8 pixels wide at 96x96.
     spec.worldbody.add_camera(name="top", pos=[0, 0.53, 1.3], fovy=22.0)
     # For people: recordings, reports.
-    spec.worldbody.add_camera(name="front", pos=[0, -0.2, 0.75], fovy=42, xyaxes=[1, 0, 0, 0, 0.68, 0.73])
+    spec.worldbody.add_camera(name="front", pos=[0, -0.2, 0.75], fovy=50, xyaxes=[1, 0, 0, 0, 0.68, 0.73])
     spec.add_texture(
         name="sky",
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,

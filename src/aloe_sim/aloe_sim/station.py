@@ -234,7 +234,7 @@ _open: weakref.WeakSet[Station] = weakref.WeakSet()
 
 @cache
 def _close_at_exit() -> None:
-    """Call after the first renderer is there: mujoco has then registered the hook that takes EGL away, which runs later."""
+    """To be called once a renderer is there: mujoco's own exit hook, which takes EGL away, then runs after this one."""
     atexit.register(lambda: [station.close() for station in list(_open)])
 
 

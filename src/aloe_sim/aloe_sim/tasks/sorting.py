@@ -88,8 +88,8 @@ class Sorting(Task):
 
     def _goal(self, scene: Scene, item: str) -> Goal:
         arm = _holder(scene, item) or ("left" if scene.position(item)[0] < 0 else "right")
-        side = -1.0 if arm == "left" else 1.0
-        return Goal(item, arm, BIN + [0.045 * side, 0.0], CARRY_HEIGHT, _opening(scene.position(item)))
+        own_half = np.array([-0.045 if arm == "left" else 0.045, 0.0])
+        return Goal(item, arm, BIN + own_half, CARRY_HEIGHT, _opening(scene.position(item)))
 
 
 def _add_bin(spec: mujoco.MjSpec) -> None:
