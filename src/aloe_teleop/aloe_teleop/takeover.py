@@ -25,7 +25,7 @@ class Grip(Enum):
     """What the dead-man and the leader amount to."""
 
     RELEASED = auto()
-    WAITING = auto()  # dead-man held, no fresh leader message yet
+    WAITING = auto()  # dead-man held, no fresh leader message or no joint state yet
     ENGAGED = auto()
     REFUSED = auto()  # dead-man held, but engagement was refused; release it and press again
 
@@ -50,8 +50,8 @@ class _Leader:
 class Takeover:
     """The person drives while the dead-man is held, if the leader was aligned with the robot when it was pressed.
 
-    `now` is a monotonic clock in ns. In lock-step a leader message is fresh if it answers the newest joint state,
-    else if it came within the contract's teleop staleness.
+    `now` is a monotonic clock in ns. A leader message that came before the press counts if it answers the newest joint
+    state (lock-step), or came within the contract's teleop staleness (robot).
     """
 
     def __init__(self, contract: RobotContract, *, lockstep: bool, joy_timeout: float = 0.0) -> None:
@@ -94,15 +94,18 @@ class Takeover:
     def on_leader(self, now: int, stamp: int, joints: np.ndarray, positions: np.ndarray) -> Reaction:
         """`positions` [n] of contract joints `joints` [n] at `stamp` (ns)."""
         self._leader = _Leader(stamp, joints, positions, now)
-        if self.grip is Grip.WAITING:
+        if self.grip is Grip.WAITING and self._follower is not None:
             return self._engage()
         if self.grip is Grip.ENGAGED:
             return Reaction(self._command())
         return Reaction()
 
-    def on_follower(self, stamp: int, position: np.ndarray) -> None:
+    def on_follower(self, now: int, stamp: int, position: np.ndarray) -> Reaction:
         """Measured joint positions [J] of the robot at `stamp` (ns)."""
         self._follower = stamp, position
+        if self.grip is Grip.WAITING and self._leader_is_fresh(now):
+            return self._engage()
+        return Reaction()
 
     def watch(self, now: int, joy_present: bool) -> Reaction:
         """Let go when the joystick is gone or silent; call it a few times a second."""
@@ -151,9 +154,7 @@ class Takeover:
 
     def _misalignment(self) -> str:
         """Return why the leader must not drive yet, empty if it may."""
-        if self._follower is None:
-            return "Takeover refused: no joint state of the robot yet."
-        assert self._leader is not None
+        assert self._leader is not None and self._follower is not None
         joints, positions = self._leader.joints, self._leader.positions
         if len(joints) == 0 or not np.isfinite(positions).all():
             return "Takeover refused: the leader has no finite joint positions."

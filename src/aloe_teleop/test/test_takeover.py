@@ -21,7 +21,7 @@ def buttons(*held: int) -> list[int]:
 
 def ready(**kwargs) -> Takeover:
     takeover = Takeover(CONTRACT, **{"lockstep": False, **kwargs})
-    takeover.on_follower(1000, np.zeros(J))
+    takeover.on_follower(0, 1000, np.zeros(J))
     return takeover
 
 
@@ -71,6 +71,13 @@ def test_a_gripper_may_differ_and_a_one_armed_leader_is_compared_on_its_own_join
     gripper = CONTRACT.joint_names.index("left_gripper")
     command = takeover.on_leader(0, 1000, np.array([gripper]), np.array([0.057])).command
     assert command.engaged and list(command.joints) == [gripper]
+
+
+def test_a_press_before_the_first_joint_state_waits_for_it():
+    takeover = Takeover(CONTRACT, lockstep=True)
+    takeover.on_joy(0, buttons(MAP.deadman_button))
+    assert takeover.on_leader(0, 1000, ALL, np.zeros(J)).command is None
+    assert takeover.on_follower(0, 1000, np.zeros(J)).command.engaged
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

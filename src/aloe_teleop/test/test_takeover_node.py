@@ -81,15 +81,15 @@ def test_press_drive_release_and_label(person):
     node, spinner, logs = person
     node.state(10)
     node.press(MAP.deadman_button)
-    node.lead(10, 0.01)
+    node.lead(10, 0.005)
     spinner.until(lambda: node.executed, "the takeover is answered")
     step = node.executed[0]
     assert (step.source, stamps.to_ns(step.header.stamp)) == (ExecutedStep.SOURCE_HUMAN, 10 * DT)
-    np.testing.assert_allclose(step.executed, HOME + 0.01, atol=1e-6)
+    np.testing.assert_allclose(step.executed, HOME + 0.005, atol=1e-6)
     node.state(11)
-    node.lead(11, 0.02)
+    node.lead(11, 0.01)
     spinner.until(lambda: len(node.commands) == 2, "the next state is answered")
-    np.testing.assert_allclose(node.commands[-1].points[0].positions, HOME + 0.02, atol=1e-6)
+    np.testing.assert_allclose(node.commands[-1].points[0].positions, HOME + 0.01, atol=1e-6)
     node.press()
     spinner.until(lambda: node.modes[-1].mode == ControlMode.HOLD, "letting go holds outside an episode")
 
@@ -98,18 +98,21 @@ def test_press_drive_release_and_label(person):
     assert (node.labels[0].outcome, stamps.to_ns(node.labels[0].stamp)) == (EpisodeEvent.OUTCOME_SUCCESS, 11 * DT)
     assert "Joystick buttons: 4 hold to drive, 6 e-stop" in (logs / "takeover").read_text()
 
-    node.lead(11, 0.5)
-    node.press(MAP.deadman_button)
-    node.lead(12, 0.5)
-    spinner.until(lambda: "differ by 0.50 rad at left_waist" in (logs / "takeover").read_text(), "the refusal is said")
-    assert node.modes[-1].mode == ControlMode.HOLD
 
-
-def test_a_joystick_that_disappears_lets_go_of_the_robot(person):
-    node, spinner, _ = person
+def test_a_leader_out_of_line_is_refused_and_a_joystick_that_disappears_lets_go(person):
+    node, spinner, logs = person
     node.state(10)
     node.press(MAP.deadman_button)
-    node.lead(10)
-    spinner.until(lambda: node.modes[-1].mode == ControlMode.HUMAN, "the person drives")
+    node.lead(10, 0.5)
+    spinner.until(lambda: "differ by 0.50 rad at left_waist" in (logs / "takeover").read_text(), "the refusal is said")
+    assert node.modes[-1].mode == ControlMode.RESET
+
+    def drives() -> bool:
+        node.press()
+        node.lead(10)
+        node.press(MAP.deadman_button)
+        return node.modes[-1].mode == ControlMode.HUMAN
+
+    spinner.until(drives, "the person drives with an aligned leader")
     node.destroy_publisher(node.joy)
     spinner.until(lambda: node.modes[-1].mode == ControlMode.HOLD, "the robot is released")

@@ -75,7 +75,7 @@ class TakeoverNode(Node):
         except AloeError as error:
             self._refuse_input(error)
             return
-        self._takeover.on_follower(stamps.to_ns(msg.header.stamp), position)
+        self._react(self._takeover.on_follower(time.monotonic_ns(), stamps.to_ns(msg.header.stamp), position))
 
     def _watch(self) -> None:
         present = self.count_publishers(self._joy.topic_name) > 0
