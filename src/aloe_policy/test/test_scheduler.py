@@ -152,6 +152,17 @@ def test_a_chunk_the_arbiter_does_not_run_is_inferred_anew():
     assert robot.request().stamp == 2 * DT
 
 
+def test_a_hold_answered_while_the_chunk_was_still_inferred_does_not_count_against_it():
+    robot = Robot().task().frames(0).joints(0).policy()
+    request = robot.request()
+    robot.joints(1)
+    robot.answer(request)
+    robot.executed(0, source=Source.HOLD).executed(1, source=Source.HOLD).joints(2)
+    assert robot.request() is None
+    robot.executed(2, source=Source.HOLD).joints(3)
+    assert robot.request().stamp == 3 * DT
+
+
 def test_a_failed_inference_is_tried_again_only_from_a_later_joint_state():
     robot = Robot().task().frames(0).joints(0).policy()
     robot.scheduler.on_failure(robot.request(), "inference failed: too dark")

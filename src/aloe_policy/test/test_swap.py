@@ -136,6 +136,8 @@ def test_a_rolled_back_version_returns_only_by_explicit_order(swapper, tmp_path)
     with pytest.raises(AloeError, match="it was rolled back"):
         swapper.announce(str(second), "", "v2")
     assert swapper.load(str(second)).version == "v2"
+    swapper.load(str(first))
+    assert swapper.announce(str(second), "", "v2").version == "v2", "the order made it acceptable again"
 
 
 def test_while_one_loads_the_old_policy_stays_in_use(tmp_path):
