@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aloe_core.contract import RobotContract
+from aloe_core.episode.bag import read_labels
 from aloe_core.episode.data import EpisodeData, Outcome
 from aloe_core.episode.reader import read_episode
 from aloe_core.statistics import wilson
@@ -46,16 +46,9 @@ def all_bags(out: Path) -> list[Path]:
     return sorted(p.parent for p in (out / "bags").glob("*/*/metadata.yaml") if p.parent.parent.name != "trash")
 
 
-def labels(bag: Path) -> dict[str, Any]:
-    """The labels that the recorder stored with a bag."""
-    info = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-    return dict(info.get("custom_data") or {})
-
-
 def dropped(bag: Path) -> int:
     """Messages the recorder knows it lost."""
-    topics = json.loads(labels(bag).get("topics", "{}"))
-    return sum(int(t.get("dropped", 0)) for t in topics.values())
+    return sum(count.dropped for count in read_labels(bag).topics.values())
 
 
 def write(story: Story, contract: RobotContract, outcome: dict[str, Any]) -> Path:
