@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.labels import EpisodeLabels
 from aloe_core.episode.message_types import MessageType
 from aloe_core.episode.metadata import Qos
 from aloe_core.episode.writer import EpisodeWriter
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 ROOT = Path(__file__).parents[3]
 DT = 20_000_000  # ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from aloe_core.episode.check import Level, check_bag
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.labels import TopicCount

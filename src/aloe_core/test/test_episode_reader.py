@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.episode.reader import read_episode
 from aloe_core.errors import AloeError

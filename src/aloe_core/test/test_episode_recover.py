@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rosbags.highlevel import AnyReader
+
 from aloe_core.episode import scan
 from aloe_core.episode.bag import read_bag, read_labels
 from aloe_core.episode.data import Outcome
@@ -16,9 +20,6 @@ from aloe_core.episode.reader import read_episode
 from aloe_core.episode.recover import Status, recover_bag, recover_folder
 from aloe_core.errors import AloeError
 from bagmaker import EXECUTED, IMAGE, JOINTS, Take, contract, labels, take
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from rosbags.highlevel import AnyReader
 
 TYPES = (EXECUTED, JOINTS, IMAGE)
 HERE = Path(__file__).parent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aloe_core.episode.data import EpisodeData, Outcome, Source
-from aloe_core.episode.transitions import Transitions, chunk_transitions, step_rewards
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aloe_core.episode.data import EpisodeData, Outcome, Source
+from aloe_core.episode.transitions import Transitions, chunk_transitions, step_rewards
 
 LABELLED = (Outcome.SUCCESS, Outcome.FAILURE)
 

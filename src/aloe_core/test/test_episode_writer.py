@@ -8,18 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bagmaker
 import mcap.reader
 import pytest
 import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosReliability
+
+import bagmaker
 from aloe_core.episode.bag import read_labels
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.labels import TopicCount
 from aloe_core.episode.names import bag_name, new_ulid
 from aloe_core.episode.writer import EpisodeWriter
 from aloe_core.errors import AloeError
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import QosReliability
 
 
 def test_rosbags_reads_messages_types_qos_and_labels(tmp_path):

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from aloe_cli.command import VerbApp
+from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.episode.bag import read_labels
 from aloe_core.episode.check import Level, check_bag
@@ -19,11 +24,6 @@ from aloe_core.episode.reader import read_episode
 from aloe_core.episode.recover import Recovery, Status, recover_bag
 from aloe_core.episode.transitions import chunk_transitions
 from aloe_core.errors import AloeError
-from rich.console import Console
-from rich.table import Table
-
-from aloe_cli.command import VerbApp
-from aloe_cli.progress import progress
 
 app = VerbApp(help="Inspect, check and recover bags.")
 

@@ -44,7 +44,7 @@ def read_labels(directory: Path) -> EpisodeLabels:
 
 
 def read_bag(directory: Path, types: Collection[str] | None) -> Bag:
-    """Read a bag and the messages of `types` (None: of all), checking every checksum; AloeError names the file and what is wrong."""
+    """Read a bag and the messages of `types` (None: all), checking every checksum; AloeError says what is wrong."""
     information = metadata.read_metadata(directory)
     labels = _labels(directory, information)
     file = metadata.mcap_path(directory, information)

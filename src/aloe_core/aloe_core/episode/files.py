@@ -23,7 +23,8 @@ def check_folder(folder: Path, min_free: int) -> None:
         raise AloeError(f"{folder}: cannot be used as bag folder (not writable).")
     if free < min_free:
         raise AloeError(
-            f"{folder}: {free / 2**20:.0f} MiB left on the disk: expected at least {min_free / 2**20:.0f} MiB for a take."
+            f"{folder}: {free / 2**20:.0f} MiB left on the disk: "
+            f"expected at least {min_free / 2**20:.0f} MiB for a take."
         )
 
 

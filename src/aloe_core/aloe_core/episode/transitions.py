@@ -40,7 +40,7 @@ class Transitions:
 
 
 def step_rewards(ep: EpisodeData, *, max_length: float, failure_cost: float) -> np.ndarray:
-    """Return the reward of each step, float32 [T]: -1, last step 0 on success or -failure_cost on failure, / max_length.
+    """Return each step's reward, float32 [T]: -1, the last 0 on success or -failure_cost on failure, / max_length.
 
     `max_length` and `failure_cost` are in control steps (longest and average episode of the task).
     """
@@ -94,7 +94,7 @@ def _ends_by_label(ep: EpisodeData) -> bool:
 
 
 def _runs(ep: EpisodeData, *, split_chunks: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return begin, end (exclusive) and "the run's source ends here" of each maximal run that may become transitions."""
+    """Return begin, end (exclusive) and "its source ends here" of each maximal run that may become transitions."""
     steps = ep.steps
     usable = np.ones(steps, bool)
     usable[list(ep.breaks)] = False

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -69,8 +70,9 @@ class EpisodeWriter:
         self._state = _State.OPEN
         self._schemas: dict[str, int] = {}
         self._channels: dict[int, _Channel] = {}
-        self._start = 0
+        self._start: int | None = None
         self._end = 0
+        self.message_bytes = 0  # written so far, uncompressed
         self._final = folder / name
         self._partial = folder / (name + PARTIAL)
         self._file = self._partial / f"{name}_0.mcap"
@@ -94,11 +96,6 @@ class EpisodeWriter:
         """Directory being written; after `close` the final one."""
         return self._final if self._state is _State.CLOSED else self._partial
 
-    @property
-    def bytes_written(self) -> int:
-        """Bytes handed to the file system so far (the open chunk is not among them)."""
-        return 0 if self._stream.closed else self._stream.tell()
-
     def add_topic(self, topic: str, message_type: MessageType, qos: Sequence[Qos | dict[str, object]]) -> int:
         """Register a topic and return its channel id. `qos`: what its publishers offer."""
         profiles = tuple(profile.to_yaml() if isinstance(profile, Qos) else profile for profile in qos)
@@ -116,7 +113,8 @@ class EpisodeWriter:
         except OSError as error:
             raise self._break(error) from error
         self._channels[channel].count += 1
-        self._start = min(self._start, log_time) if self._start else log_time
+        self.message_bytes += len(data)
+        self._start = log_time if self._start is None else min(self._start, log_time)
         self._end = max(self._end, log_time)
         if self._clock() - self._last_sync >= self._sync_period:
             self.sync()
@@ -159,7 +157,9 @@ class EpisodeWriter:
         topics = [
             metadata.Topic(c.topic, c.type.name, c.type.type_hash, c.qos, c.count) for c in self._channels.values()
         ]
-        information = metadata.bag_information(self._file.name, topics, self._start, self._end, labels.to_custom_data())
+        information = metadata.bag_information(
+            self._file.name, topics, self._start or 0, self._end, labels.to_custom_data()
+        )
         self._mcap.flush()
         self._mcap.add_metadata(ROSBAG2_RECORD, {"serialized_metadata": metadata.dump_information(information)})
         self._mcap.finish()
@@ -178,10 +178,8 @@ class EpisodeWriter:
 
     def _break(self, error: OSError) -> AloeError:
         self._state = _State.BROKEN
-        try:
+        with suppress(OSError):  # the first error is the one to report
             self._stream.close()
-        except OSError:
-            pass  # the first error is the one to report
         return self._lost(error.strerror or str(error))
 
     def _lost(self, why: str) -> AloeError:

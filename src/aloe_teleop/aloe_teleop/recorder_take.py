@@ -1,0 +1,217 @@
+"""One take: a bounded queue in front of a writer thread, and the account of what went through it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from aloe_core.episode.data import Source
+from aloe_core.episode.labels import EpisodeLabels, TopicCount
+from aloe_core.episode.message_types import MessageType
+from aloe_core.episode.metadata import Qos
+from aloe_core.episode.writer import EpisodeWriter
+from aloe_core.errors import AloeError
+
+GAP_S = 0.1  # a silence longer than this in a stream with a promised rate is a gap
+
+
+class Step(Protocol):
+    """The fields of ExecutedStep that the labels need."""
+
+    episode_id: str
+    source: int
+    policy_version: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A topic of a take."""
+
+    name: str  # resolved
+    type: MessageType
+    offered: Sequence[Qos]
+    rate_hz: float = 0.0  # promised; 0 = nothing promised
+
+
+@dataclass
+class Count:
+    """The account of one topic; changed by the receiving thread only."""
+
+    received: int = 0
+    dropped: int = 0
+    max_gap: float = 0.0  # s
+    gaps: int = 0  # longer than GAP_S
+    newest: int | None = None  # ns
+
+
+@dataclass(frozen=True)
+class Item:
+    """One message on its way to the writer."""
+
+    stream: int
+    data: bytes
+    log_time: int
+    publish_time: int
+    sequence: int
+
+
+class Take:
+    """Receives from one thread, writes on its own; after a failed write `error` says why, nothing more is written."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        labels: EpisodeLabels,
+        streams: Sequence[Stream],
+        *,
+        executed: str,
+        decode_step: Callable[[bytes], Step],
+        min_free: int,
+        queue_bytes: int,
+    ) -> None:
+        """Open the bag; AloeError if the folder refuses. `executed`: the stream whose steps are counted."""
+        self.labels = labels
+        self.streams = streams
+        self.counts = [Count() for _ in streams]
+        self.error: AloeError | None = None
+        self._executed = [stream.name for stream in streams].index(executed)
+        self._decode_step = decode_step
+        self._queue_bytes = queue_bytes
+        self._queue: deque[Item] = deque()
+        self._queued = 0
+        self._changed = threading.Condition()
+        self._finish: Callable[[], Path] | None = None
+        self._done: Future[Path] = Future()
+        self._steps = 0
+        self._interventions = 0
+        self._versions: dict[str, None] = {}
+        self._first_step: int | None = None
+        self._writer = EpisodeWriter(folder, name, labels, min_free=min_free)
+        self._channels = [self._writer.add_topic(s.name, s.type, s.offered) for s in streams]
+        self._thread = threading.Thread(target=self._run, name="bag writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def path(self) -> Path:
+        return self._writer.path
+
+    @property
+    def message_bytes(self) -> int:
+        return self._writer.message_bytes
+
+    def newest(self, stream: int) -> int | None:
+        """Return the newest stamp (ns) received on a stream in this take."""
+        return self.counts[stream].newest
+
+    def open_with(self, items: Sequence[Item]) -> None:
+        """Queue messages from before the take; they are no part of its rates and gaps."""
+        for item in items:
+            self.counts[item.stream].received += 1
+        self._enqueue(items)
+
+    def put(self, items: Sequence[tuple[Item, int | None, int]]) -> None:
+        """Queue messages, each with its stamp (ns, None if it has none) and the messages lost before it.
+
+        Never blocks: what does not fit the queue is dropped and counted.
+        """
+        accepted = []
+        room = self._queue_bytes - self._queued
+        for item, stamp, lost in items:
+            count = self.counts[item.stream]
+            count.dropped += lost
+            room -= len(item.data)
+            if room < 0:
+                count.dropped += 1
+                continue
+            self._account(item.stream, item.log_time if stamp is None else stamp)
+            accepted.append(item)
+        self._enqueue(accepted)
+
+    def finish(self, labels: EpisodeLabels) -> Future[Path]:
+        """Write what is queued, close the bag under these labels (counts are added) and give its directory."""
+        return self._end(lambda: self._writer.close(self._counted(labels)))
+
+    def abort(self, reason: str) -> Future[Path]:
+        """As `finish`, labelled ABORTED."""
+        return self._end(lambda: self._writer.close(self._counted(self.labels).aborted(reason)))
+
+    def _end(self, action: Callable[[], Path]) -> Future[Path]:
+        with self._changed:
+            self._finish = self._finish or action
+            self._changed.notify()
+        return self._done
+
+    def _enqueue(self, items: Sequence[Item]) -> None:
+        with self._changed:
+            self._queue.extend(items)
+            self._queued += sum(len(item.data) for item in items)
+            self._changed.notify()
+
+    def _account(self, stream: int, stamp: int) -> None:
+        count = self.counts[stream]
+        if count.newest is not None:
+            gap = (stamp - count.newest) * 1e-9
+            count.max_gap = max(count.max_gap, gap)
+            rate = self.streams[stream].rate_hz
+            count.gaps += rate > 0 and gap > max(GAP_S, 1.5 / rate)
+        count.received += 1
+        count.newest = stamp if count.newest is None else max(stamp, count.newest)
+        if stream == self._executed and self._first_step is None:
+            self._first_step = stamp
+
+    def _counted(self, labels: EpisodeLabels) -> EpisodeLabels:
+        last = self.counts[self._executed].newest
+        seconds = (last - self._first_step) * 1e-9 if last is not None and self._first_step is not None else 0.0
+        topics = {
+            stream.name: TopicCount(
+                received=count.received,
+                expected=int(seconds * stream.rate_hz) if stream.rate_hz and seconds else -1,
+                dropped=count.dropped,
+                max_gap=round(count.max_gap, 6),
+            )
+            for stream, count in zip(self.streams, self.counts, strict=True)
+        }
+        return replace(
+            labels,
+            steps=self._steps,
+            intervention_steps=self._interventions,
+            policy_versions=tuple(self._versions),
+            topics=topics,
+        )
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._queue or self._finish is not None)
+                    batch, finish = list(self._queue), self._finish
+                    self._queue.clear()
+                    self._queued = 0
+                for item in batch:
+                    self._write(item)
+                if finish is not None and not batch:
+                    self._done.set_result(finish())
+                    return
+        except AloeError as error:
+            self.error = error
+            self._done.set_exception(error)
+        except Exception as error:  # noqa: BLE001  a thread has no caller: `finish` raises it again
+            self.error = AloeError(f"{self.path}: the bag writer stopped ({error!r}).")
+            self._done.set_exception(error)
+
+    def _write(self, item: Item) -> None:
+        self._writer.write(self._channels[item.stream], item.data, item.log_time, item.publish_time, item.sequence)
+        if item.stream != self._executed:
+            return
+        step = self._decode_step(item.data)
+        if step.episode_id == self.labels.episode_id and step.source != Source.RESET:
+            self._steps += 1
+            self._interventions += step.source == Source.HUMAN
+            if step.policy_version:
+                self._versions.setdefault(step.policy_version)
