@@ -19,7 +19,7 @@ RUN . /opt/ros/jazzy/setup.sh && scripts/setup.sh
 FROM base
 RUN useradd --uid 10001 --create-home aloe && install -d -o aloe -g aloe /data
 COPY --from=build /opt/aloe /opt/aloe
-USER aloe
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["/opt/aloe/docker/entrypoint.sh"]
 CMD ["doctor"]

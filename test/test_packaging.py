@@ -61,7 +61,7 @@ def imported_modules(folder: Path) -> set[str]:
 
 def required_keys(package: Path, folder: str) -> set[str]:
     target = package / folder
-    local = {package.name} | {path.stem for path in (package / "test").glob("*.py")}
+    local = {package.name} | {path.stem for path in (ROOT / "src").glob("*/test/*.py")}  # helpers of the tests
     return {KEYS.get(name, name) for name in imported_modules(target) - local}
 
 
