@@ -183,10 +183,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         request = TrainRequest(**json.loads(Path(options.request).read_text()))
-        result = train(request, report)
     except (OSError, TypeError, ValueError) as error:
         print(json.dumps({"error": f"{options.request}: not a training request ({error})."}), flush=True)
         return 2
+    try:
+        result = train(request, report)
     except AloeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return 2

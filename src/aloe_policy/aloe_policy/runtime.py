@@ -62,9 +62,15 @@ def load_runtime(
     *,
     expect_sha256: str | None = None,
 ) -> FlowRuntime:
-    """Verify and load a checkpoint for driving; `candidates` chunks are sampled when it has a critic, else one."""
+    """Verify and load a checkpoint for driving; at most `candidates` chunks are sampled.
+
+    A checkpoint without a critic samples one, and one whose method samples fewer (`aloe`: one) stays with that.
+    """
     models = load_models(directory, contract, expect_sha256=expect_sha256)
-    return FlowRuntime(models, contract, candidates, device)
+    wanted = models.config.get("candidates", candidates)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise AloeError(f"{Path(directory) / 'config.json'}: candidates = {wanted!r}: expected a whole number from 1.")
+    return FlowRuntime(models, contract, min(candidates, wanted), device)
 
 
 class FlowRuntime:
