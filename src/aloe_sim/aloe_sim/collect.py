@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 
 import numpy as np
@@ -123,17 +124,23 @@ class _Worker:
         self._station.close()
 
 
-_worker: _Worker | None = None
+_job: Job | None = None  # of this worker process
 
 
 def _start_worker(job: Job) -> None:
-    global _worker
-    _worker = _Worker(job)
+    global _job
+    _job = job
+
+
+@cache
+def _worker() -> _Worker:
+    """The worker of this process, made with its first episode so that what is wrong reaches the caller."""
+    assert _job is not None
+    return _Worker(_job)
 
 
 def _run(seed: int) -> EpisodeData:
-    assert _worker is not None
-    return _worker.run(seed)
+    return _worker().run(seed)
 
 
 def _in_process(job: Job, seeds: Sequence[int], progress: Progress | None) -> Iterator[EpisodeData]:
