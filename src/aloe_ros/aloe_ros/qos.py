@@ -12,18 +12,24 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
     )
 
 
-DEFAULT = _profile(10)  # chunks, values, joy, leader, privileged simulator state
+DEFAULT = _profile(10)  # values, joy, leader, diagnostics
 LATCHED = _profile(1, latched=True)  # task, mode, status, checkpoint, camera_info
-COMMAND = _profile(50)  # commands and executed steps, teleop commands, episode events
-IMAGE = _profile(2)  # image publishers
-JOINT_STATES = _profile(10)  # joint state publishers
+# Publishers offer these latched: lock-step waits for every message, also for one sent before its reader was matched.
+COMMAND = _profile(200, latched=True)  # commands, executed steps, chunks, teleop commands, episode events
+IMAGE = _profile(50, latched=True)
+JOINT_STATES = _profile(100, latched=True)
+
+
+def command_subscription(lockstep: bool) -> QoSProfile:
+    """What a reader of COMMAND asks for; on a robot nothing that was sent before it listened may move anything."""
+    return _profile(200, latched=lockstep)
 
 
 def image_subscription(lockstep: bool) -> QoSProfile:
     """Best effort as for any sensor; reliable in lock-step simulation, where a lost frame would stop the run."""
-    return _profile(2, reliable=lockstep)
+    return _profile(50 if lockstep else 2, reliable=lockstep, latched=lockstep)
 
 
 def joint_states_subscription(lockstep: bool) -> QoSProfile:
     """Best effort as for any sensor; reliable in lock-step simulation, where a lost state would stop the run."""
-    return _profile(10, reliable=lockstep)
+    return _profile(100 if lockstep else 10, reliable=lockstep, latched=lockstep)

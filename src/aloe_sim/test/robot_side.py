@@ -6,17 +6,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import rclpy
-from aloe_core.contract import load_contract
-from aloe_ros.testing import Spinner, node_process, stop
-from aloe_sim.nodes import privileged
+from aloe_msgs.srv import ResetStation
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from aloe_msgs.srv import ResetStation
+from aloe_core.contract import load_contract
 from aloe_ros import qos, stamps
+from aloe_ros.testing import Spinner, node_process, stop
+from aloe_sim.nodes import privileged
 
 CONTRACT = Path(__file__).parents[3] / "config/robots/aloha_sim.yaml"
 ROBOT = load_contract(CONTRACT)

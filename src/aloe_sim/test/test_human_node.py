@@ -2,17 +2,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from aloe_msgs.msg import EpisodeEvent, Task
+from aloe_msgs.srv import LabelEpisode
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from sensor_msgs.msg import JointState, Joy
+
+from aloe_ros import qos, stamps
 from aloe_sim.expert import Expert
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
-from rcl_interfaces.srv import GetParameters
-from rclpy.node import Node
 from robot_side import ROBOT, Arbiter, running
-from sensor_msgs.msg import JointState, Joy
-
-from aloe_msgs.msg import EpisodeEvent, Task
-from aloe_msgs.srv import LabelEpisode
-from aloe_ros import qos, stamps
 
 DT = round(ROBOT.dt * 1e9)
 DEADMAN = ROBOT.takeover.deadman_button
@@ -32,11 +32,13 @@ class Stage:
         self.robot = Arbiter(node)
         self.until, self.call = self.robot.until, self.robot.call
         self.until(
-            lambda: self.task.get_subscription_count()
-            and self.event.get_subscription_count()
-            and node.count_publishers("joy")
-            and node.count_publishers("leader/joint_states")
-            and node.count_clients("episode/label"),
+            lambda: (
+                self.task.get_subscription_count()
+                and self.event.get_subscription_count()
+                and node.count_publishers("joy")
+                and node.count_publishers("leader/joint_states")
+                and node.count_clients("episode/label")
+            ),
             "the scripted human",
         )
 

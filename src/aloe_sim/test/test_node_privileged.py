@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from aloe_core.errors import AloeError
-from aloe_sim.nodes import privileged
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from std_msgs.msg import Float64MultiArray
+
+from aloe_core.errors import AloeError
+from aloe_sim.nodes import privileged
 
 
 class Known:
@@ -24,7 +25,9 @@ class Known:
     st.floats(0, 1),
     arrays(np.float64, 7, elements=st.floats(-9, 9)),
 )
-def test_a_privileged_state_survives_the_message_with_its_stamp_to_the_ns(stamp, tick, success, failure, stage, physics):
+def test_a_privileged_state_survives_the_message_with_its_stamp_to_the_ns(
+    stamp, tick, success, failure, stage, physics
+):
     msg = privileged.message(privileged.Key("sorting", "easy", "train"))
     privileged.fill(msg, stamp, Known(tick, success, failure, stage, physics))
     state = privileged.read(msg)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from aloe_sim.nodes import privileged
-from aloe_sim.station import Station
-from robot_side import ROBOT, Arbiter, running
 from sensor_msgs.msg import Image
 
 from aloe_ros import stamps
+from aloe_sim.nodes import privileged
+from aloe_sim.station import Station
+from robot_side import ROBOT, Arbiter, running
 
 SECOND = 1_000_000_000
 

@@ -29,7 +29,7 @@ class Robot(Node):
     def __init__(self) -> None:
         super().__init__("robot")
         self.joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
-        self.chunks = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self.chunks = self.create_publisher(ActionChunk, "policy/action_chunk", qos.COMMAND)
         self.teleop = self.create_publisher(TeleopCommand, "teleop/command", qos.COMMAND)
         self.joy = self.create_publisher(Joy, "joy", qos.DEFAULT)
         self.task = self.create_publisher(Task, "task", qos.LATCHED)

@@ -41,7 +41,7 @@ class World(Node):
         self.modes: list[ControlMode] = []
         self.tasks: list[Task] = []
         self.joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
-        self.chunks = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self.chunks = self.create_publisher(ActionChunk, "policy/action_chunk", qos.COMMAND)
         self.joy = self.create_publisher(Joy, "joy", qos.DEFAULT)
         self.teleop = self.create_publisher(TeleopCommand, "teleop/command", qos.COMMAND)
         self.create_subscription(JointTrajectory, "command/joint_trajectory", self._on_command, qos.COMMAND)

@@ -62,7 +62,7 @@ class PolicyNode(AloeLifecycleNode):
         self._diagnostics = diagnostics.Diagnostics(self, self._report)
 
     def configure(self) -> None:
-        self._chunk_publisher = self.create_publisher(ActionChunk, "policy/action_chunk", qos.DEFAULT)
+        self._chunk_publisher = self.create_publisher(ActionChunk, "policy/action_chunk", qos.COMMAND)
         self._value_publisher = self.create_publisher(ValueEstimate, "policy/value", qos.DEFAULT)
         self._infer_worker = NewestWins("inference", self._infer, self._crashed)
         subscribe, contract = self.create_subscription, self.contract
@@ -75,7 +75,7 @@ class PolicyNode(AloeLifecycleNode):
                 for c in contract.cameras
             ),
             subscribe(JointState, contract.control.joint_states_topic, self._on_joint_state, states),
-            subscribe(ExecutedStep, "control/executed", self._on_executed, qos.COMMAND),
+            subscribe(ExecutedStep, "control/executed", self._on_executed, qos.command_subscription(self._lockstep)),
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
         ]
         self._intake = CheckpointIntake(self, self._swapper, self._swapped, self._crashed)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from aloe_core.errors import AloeError
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
+
+from aloe_core.errors import AloeError
 
 # Latched, so that a watcher that starts late still sees the state the simulation waits in.
 QOS = QoSProfile(

@@ -5,19 +5,19 @@ from array import array
 from collections import deque
 from enum import Enum
 
-from aloe_core.episode.data import Outcome
-from aloe_core.errors import AloeError
-from aloe_ros.diagnostics import ERROR, OK, Diagnostics
-from aloe_ros.node import run
-from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_msgs.msg import EpisodeEvent, Task
+from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
 
-from aloe_msgs.msg import EpisodeEvent, Task
-from aloe_msgs.srv import LabelEpisode
+from aloe_core.episode.data import Outcome
+from aloe_core.errors import AloeError
 from aloe_ros import qos, stamps
+from aloe_ros.diagnostics import ERROR, OK, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from aloe_sim.human import HumanConfig, ScriptedHuman, load_human
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
@@ -69,7 +69,9 @@ class ScriptedHumanNode(Node):
         self._leader_msg = JointState(name=self._contract.joint_names)
         self._label_client = self.create_client(LabelEpisode, "episode/label")
         self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
-        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.COMMAND)
+        self.create_subscription(
+            EpisodeEvent, "episode/event", self._on_event, qos.command_subscription(self._lockstep)
+        )
         self.create_subscription(Float64MultiArray, "sim/state", self._on_state, privileged.QOS)
         self._diagnostics = Diagnostics(self, self._report)
         self._unmoved = 0  # timer ticks without a new state

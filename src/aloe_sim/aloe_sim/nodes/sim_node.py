@@ -5,19 +5,19 @@ import time
 from array import array
 
 import numpy as np
-from aloe_core.errors import AloeError
-from aloe_ros.convert import JointReader
-from aloe_ros.diagnostics import OK, WARN, Diagnostics
-from aloe_ros.node import run
-from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_msgs.srv import ResetStation
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from aloe_msgs.srv import ResetStation
+from aloe_core.errors import AloeError
 from aloe_ros import qos, stamps
+from aloe_ros.convert import JointReader
+from aloe_ros.diagnostics import OK, WARN, Diagnostics
+from aloe_ros.node import run
+from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
 
@@ -60,7 +60,9 @@ class SimNode(Node):
                 f"Contract {self._contract.name}: control.command_kind = {control.command_kind!r}: expected "
                 "'joint_trajectory' for the simulator."
             )
-        self.create_subscription(JointTrajectory, control.command_topic, self._on_command, qos.COMMAND)
+        self.create_subscription(
+            JointTrajectory, control.command_topic, self._on_command, qos.command_subscription(self._lockstep)
+        )
         self.create_service(ResetStation, "station/reset", self._on_reset)
         self._diagnostics = Diagnostics(self, self._report)
         if not self._lockstep:

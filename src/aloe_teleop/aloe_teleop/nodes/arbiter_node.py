@@ -69,8 +69,8 @@ class ArbiterNode(AloeLifecycleNode):
                     self._on_joint_state,
                     qos.joint_states_subscription(self._lockstep),
                 ),
-                (msgs.ActionChunk, "policy/action_chunk", self._on_chunk, qos.DEFAULT),
-                (msgs.TeleopCommand, "teleop/command", self._on_teleop, qos.COMMAND),
+                (msgs.ActionChunk, "policy/action_chunk", self._on_chunk, qos.command_subscription(self._lockstep)),
+                (msgs.TeleopCommand, "teleop/command", self._on_teleop, qos.command_subscription(self._lockstep)),
                 (Joy, contract.takeover.joy_topic, self._on_joy, qos.DEFAULT),
                 (msgs.Task, "task", self._on_task, qos.LATCHED),
             )
