@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from aloe_critic.hyper import Hyper
-from aloe_critic.td import ChunkTable, data_tokens, sample_tokens
+from aloe_critic.td import ChunkTable, data_tokens
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
 
 
 @torch.no_grad()
 def advantages(
-    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, samples: int, batch: int = 1024
+    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, bank: Tensor, batch: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy, and Q_pess, each float32 [N]."""
+    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy (bank [rows, n, D]), and Q_pess, each float32 [N]."""
     a, q = [], []
     for pick in torch.arange(len(table.windows)).split(batch):
         obs = table.windows.obs[pick]
-        z, state = table.z[obs], table.state[obs]
+        z = table.z[obs]
         q_data = critic(z, data_tokens(policy, critic, table, pick)).min(0).values.squeeze(-1)
-        v = critic(z, sample_tokens(policy, critic, z, state, samples)).min(0).values.mean(-1)
+        v = critic(z, bank[obs]).min(0).values.mean(-1)
         a.append(q_data - v)
         q.append(q_data)
     return torch.cat(a), torch.cat(q)

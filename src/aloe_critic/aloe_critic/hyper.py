@@ -45,10 +45,11 @@ class Hyper(BaseModel):
     target: Literal["min", "mean", "own"] = "min"  # aggregate over target heads
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
+    bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn
     clip: float = Field(1.0, gt=0)  # gradient norm
 
     # Policy improvement
-    value_samples: int = Field(4, ge=1)  # N chunks for V(s)
+    value_samples: int = Field(8, ge=1)  # N chunks for V(s), at most `bank`; the paper's 4 leaves more noise
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)

@@ -67,13 +67,17 @@ def td_target(
 
 
 @torch.no_grad()
-def sample_tokens(
-    policy: FlowPolicy, critic: ChunkCritic, z: Tensor, state: Tensor, n: int
-) -> Tensor:
-    """Fresh chunks of the current policy as critic tokens, [B, n, D]; every one runs in full."""
-    chunks = policy.decode_actions(policy.sample_knots(z, n), state)
-    length = torch.full((z.shape[0],), critic.config.steps)
-    return critic.encode(chunks, state * policy.relative, length)
+def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, n: int, batch: int = 256) -> Tensor:
+    """n chunks of the current policy at every observation row, as critic tokens [rows, n, D]; each runs in full.
+
+    The policy stands still while the critic is fitted, so its chunks are drawn once and not at every step.
+    """
+    parts = []
+    for z, state in zip(table.z.split(batch), table.state.split(batch), strict=True):
+        chunks = policy.decode_actions(policy.sample_knots(z, n), state)
+        length = torch.full((z.shape[0],), critic.config.steps)
+        parts.append(critic.encode(chunks, state * policy.relative, length))
+    return torch.cat(parts)
 
 
 def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick: Tensor) -> Tensor:
@@ -87,31 +91,31 @@ def fit_critic(
     critic: ChunkCritic,
     policy: FlowPolicy,
     table: ChunkTable,
+    bank: Tensor,
     hyper: Hyper,
     steps: int,
     progress: Progress,
     phase: str = "critic",
-    target: ChunkCritic | None = None,
 ) -> dict[str, float]:
-    """TD regression of Q_i on y with a' ~ policy. No gradient reaches the policy. Returns the last losses."""
-    target = target or copy.deepcopy(critic)
+    """TD regression of Q_i on y with a' drawn from `bank` (sample_bank). No gradient reaches the policy."""
+    target = copy.deepcopy(critic)
     optimizer = torch.optim.AdamW(critic.parameters(), lr=hyper.critic_lr, fused=True)
     w = table.windows
     loss_mean, q_mean = 0.0, 0.0
+    executed = data_tokens(policy, critic, table, torch.arange(len(w)))
     for step in range(steps):
         pick = torch.randint(len(w), (hyper.critic_batch,))
         after = w.next_obs[pick]
-        z_next, state_next = table.z[after], table.state[after]
+        drawn = torch.randint(bank.shape[1], (hyper.critic_batch, hyper.target_samples))
         with torch.no_grad():
-            tokens = sample_tokens(policy, target, z_next, state_next, hyper.target_samples)
             y = td_target(
                 w.reward[pick],
                 w.discount[pick],
-                target(z_next, tokens),
+                target(table.z[after], bank[after[:, None], drawn]),
                 target=hyper.target,
                 pick=hyper.target_pick,
             )
-        q = critic(table.z[w.obs[pick]], data_tokens(policy, critic, table, pick)).squeeze(-1)
+        q = critic(table.z[w.obs[pick]], executed[pick]).squeeze(-1)
         loss = (q - y).square().mean(1).sum()
         check_finite(loss, phase, step)
         optimizer.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners import bc
 from aloe_critic.replay import Replay
-from aloe_critic.td import ChunkTable, fit_critic, new_critic
+from aloe_critic.td import ChunkTable, fit_critic, new_critic, sample_bank
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
 
@@ -34,8 +34,9 @@ def learn_select(job: Job) -> Learned:
     critic = job.critic or new_critic(policy, hyper, table)
 
     metrics: dict[str, object] = {"windows": len(windows), "max_length": max_length, "failure_cost": failure_cost}
-    metrics |= fit_critic(critic, policy, table, hyper, hyper.critic_steps, job.progress)
-    weight, found = weigh(critic, policy, table, hyper)
+    bank = sample_bank(policy, critic, table, hyper.bank)
+    metrics |= fit_critic(critic, policy, table, bank, hyper, hyper.critic_steps, job.progress)
+    weight, found = weigh(critic, policy, table, bank[:, : hyper.value_samples], hyper)
     metrics |= found
     rows = torch.arange(len(windows))
     metrics["actor_loss"] = bc.fit(
@@ -43,7 +44,8 @@ def learn_select(job: Job) -> Learned:
     )
     # The encoder moved with the policy, and on the robot the critic judges the new policy's chunks.
     table = ChunkTable(windows, compute_features(policy, job.replay), table.state)
-    found = fit_critic(critic, policy, table, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
+    bank = sample_bank(policy, critic, table, hyper.bank)
+    found = fit_critic(critic, policy, table, bank, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
     metrics |= {f"{name}_new_policy": value for name, value in found.items()}
     return Learned(policy, critic, hyper.candidates, metrics)
 
@@ -56,9 +58,11 @@ def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
     return hyper.max_length or float(steps.max()), hyper.failure_cost or typical
 
 
-def weigh(critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, hyper: Hyper) -> tuple[Tensor, dict[str, object]]:
+def weigh(
+    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, bank: Tensor, hyper: Hyper
+) -> tuple[Tensor, dict[str, object]]:
     """Return w [N] with mean 1, and what an operator should see of it."""
-    advantage, q = advantages(critic, policy, table, hyper.value_samples)
+    advantage, q = advantages(critic, policy, table, bank)
     scaled = advantage / advantage.std().clamp_min(1e-6)
     beta = fit_beta(scaled, hyper)
     weight = advantage_weights(scaled, beta, hyper.epsilon)
