@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aloe_core.episode.data import Source
 from aloe_core.episode.labels import EpisodeLabels, TopicCount
@@ -49,8 +49,7 @@ class Count:
     newest: int | None = None  # ns
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One message on its way to the writer."""
 
     stream: int
@@ -58,6 +57,14 @@ class Item:
     log_time: int
     publish_time: int
     sequence: int
+
+
+class Arrival(NamedTuple):
+    """A message that arrived during a take."""
+
+    item: Item
+    stamp: int | None  # ns, None if it has none
+    lost: int  # messages of its publisher missing before it
 
 
 class Take:
@@ -115,14 +122,11 @@ class Take:
             self.counts[item.stream].received += 1
         self._enqueue(items)
 
-    def put(self, items: Sequence[tuple[Item, int | None, int]]) -> None:
-        """Queue messages, each with its stamp (ns, None if it has none) and the messages lost before it.
-
-        Never blocks: what does not fit the queue is dropped and counted.
-        """
+    def put(self, arrivals: Sequence[Arrival]) -> None:
+        """Queue messages; never blocks: what does not fit the queue is dropped and counted."""
         accepted = []
         room = self._queue_bytes - self._queued
-        for item, stamp, lost in items:
+        for item, stamp, lost in arrivals:
             count = self.counts[item.stream]
             count.dropped += lost
             room -= len(item.data)

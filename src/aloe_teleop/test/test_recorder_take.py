@@ -19,7 +19,7 @@ from aloe_core.episode.metadata import Qos
 from aloe_core.errors import AloeError
 from aloe_ros import stamps
 from aloe_teleop.recorder_clock import TakeClock
-from aloe_teleop.recorder_take import Item, Stream, Take
+from aloe_teleop.recorder_take import Arrival, Item, Stream, Take
 from aloe_teleop.recorder_tap import Received
 from aloe_teleop.recorder_topics import message_class, recorded_topics
 
@@ -46,11 +46,11 @@ def decode(data: bytes) -> ExecutedStep:
 def step(k: int, **fields):
     msg = ExecutedStep(episode_id="E1", tick=k, **fields)
     stamps.fill(msg.header.stamp, k * DT)
-    return (Item(EXECUTED, serialize_message(msg), k * DT, k * DT, k), k * DT, 0)
+    return Arrival(Item(EXECUTED, serialize_message(msg), k * DT, k * DT, k), k * DT, 0)
 
 
 def text(size: int, lost: int = 0):
-    return (Item(TEXT, serialize_message(String(data="x" * size)), 0, 0, 0), None, lost)
+    return Arrival(Item(TEXT, serialize_message(String(data="x" * size)), 0, 0, 0), None, lost)
 
 
 def test_steps_interventions_versions_and_counts_go_into_the_labels(tmp_path):
@@ -88,7 +88,7 @@ def test_abort_keeps_what_was_queued(tmp_path):
 
 def test_bytes_that_are_no_step_end_the_take_with_an_error(tmp_path):
     take = make(tmp_path)
-    take.put([(Item(EXECUTED, b"", 0, 0, 0), 0, 0)])
+    take.put([Arrival(Item(EXECUTED, b"", 0, 0, 0), 0, 0)])
     with pytest.raises(Exception, match=r"(?i)deserial"):
         take.finish(take.labels).result(10)
     assert "bag writer stopped" in str(take.error)

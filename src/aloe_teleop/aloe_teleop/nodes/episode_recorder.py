@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from aloe_msgs.msg import ControlMode, EpisodeEvent, ExecutedStep, RecorderStatus, Task
+from aloe_msgs.msg import EpisodeEvent, ExecutedStep, RecorderStatus
 from aloe_msgs.srv import StartRecording, StopRecording
 from rclpy.clock import Clock, ClockType
 from rclpy.serialization import deserialize_message
@@ -19,27 +19,23 @@ from aloe_core.episode.labels import ENDS, EpisodeLabels
 from aloe_core.episode.names import bag_name, new_ulid
 from aloe_core.episode.recover import Status, recover_folder
 from aloe_core.errors import AloeError, bad_value
-from aloe_ros import qos, stamps
-from aloe_ros.diagnostics import ERROR, OK, WARN, Diagnostics, Report
+from aloe_ros import stamps
 from aloe_ros.node import AloeLifecycleNode, run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
-from aloe_teleop.recorder_clock import TakeClock
-from aloe_teleop.recorder_tail import Tail
-from aloe_teleop.recorder_take import Item, Stream, Take
-from aloe_teleop.recorder_tap import Received, Tap, TapWait
-from aloe_teleop.recorder_topics import EXECUTED, MODE, TASK, recorded_topics
+from aloe_teleop.recorder_inbox import Inbox
+from aloe_teleop.recorder_take import Take
+from aloe_teleop.recorder_voice import Voice
 
 _MIB = 1 << 20
 _TURN_S = 0.02  # between two looks at what has arrived
-_DRIVING = (ControlMode.POLICY, ControlMode.HUMAN)
 
 
 class EpisodeRecorder(AloeLifecycleNode):
     """Serves recorder/start and recorder/stop; see docs/architecture.md for the topics it records.
 
-    Messages are taken raw every 20 ms and written by a thread of their own. Latched topics (task, mode, checkpoint,
-    camera_info) are remembered between takes and open every bag. A failed write or a full disk ends the take as
-    FAILED or ABORTED; it is never reported as success.
+    Messages are taken raw every 20 ms and written by a thread of their own. What was latched before a take, and the
+    state and frames its episode starts from, open every bag. A failed write or a full disk ends the take as FAILED,
+    a shutdown as ABORTED; neither is ever reported as success.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -58,55 +54,43 @@ class EpisodeRecorder(AloeLifecycleNode):
         self._patience = declare(
             self, "stop_timeout", 2.0, "Wall seconds to wait for messages that are still on their way.", low=0, high=60
         )
-        self._taps: list[Tap] = []
         self._take: Take | None = None
-        self._state = RecorderStatus.IDLE
-        self._detail = ""
+        self._active = False
 
     def configure(self) -> None:
         self._recovered: set[Path] = set()
-        self._recover(Path(self._bag_dir))
-        self._taps = [
-            Tap(self, topic, lockstep=self._lockstep) for topic in recorded_topics(self._contract, self._extra)
-        ]
-        self._index = {tap.topic.name: number for number, tap in enumerate(self._taps)}
-        self._joints = self._index[self._contract.control.joint_states_topic]
-        self._newest: dict[int, Received] = {}  # of latched topics and sensors, for takes that begin after them
-        self._mode: int | None = None
-        self._task = Task()
-        self._time = TakeClock(simulated=self.get_parameter("use_sim_time").value)
-        self._last_message = time.monotonic()
-        self._rate = 0.0  # bytes/s of the running take
-        self._status = self.create_publisher(RecorderStatus, "recorder/status", qos.LATCHED)
-        self._events = self.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
-        self._offered = [
+        self._recover(self._folder(""))
+        self._inbox = Inbox(self, self._contract, self._extra, lockstep=self._lockstep)
+        self._voice = Voice(self, self._reserve)
+        self._endpoints = [
             self.create_service(StartRecording, "recorder/start", self._on_start),
             self.create_service(StopRecording, "recorder/stop", self._on_stop),
         ]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._clocks = [
+        self._turns = [
             self.create_timer(_TURN_S, self._turn, clock=steady),
             self.create_timer(1.0, self._every_second, clock=steady),
         ]
-        self._diagnostics = Diagnostics(self, self._report)
-        self._publish_status()
+        self._voice.status()
+
+    def activate(self) -> None:
+        self._active = True
 
     def deactivate(self) -> None:
+        self._active = False
         self.close("the recorder was deactivated")
 
     def cleanup(self) -> None:
         self.close()
-        for tap in self._taps:
-            tap.close()
-        for timer in self._clocks:
+        for timer in self._turns:
             self.destroy_timer(timer)
-        for service in self._offered:
+        for service in self._endpoints:
             self.destroy_service(service)
-        self._diagnostics.close()
-        self._taps = []
+        self._inbox.close()
+        self._voice.close()
 
     def close(self, reason: str = "the recorder was shut down") -> None:
-        """Finish a running take as ABORTED; publishes nothing."""
+        """Finish a running take as ABORTED; publishes nothing. AloeError if that failed."""
         take, self._take = self._take, None
         if take is not None and take.error is None:
             path = take.abort(reason).result()
@@ -115,17 +99,14 @@ class EpisodeRecorder(AloeLifecycleNode):
     # Services -----------------------------------------------------------------------------------------------------
 
     def _on_start(self, request, response):
-        try:
-            response.path = str(self._start(request).path)
-            response.success = True
-        except AloeError as error:
-            self.get_logger().error(str(error))
-            response.message = str(error)
-        return response
+        return self._answer(lambda: self._start(request).path, response)
 
     def _on_stop(self, request, response):
+        return self._answer(lambda: self._stop(request), response)
+
+    def _answer(self, action, response):
         try:
-            response.path = str(self._stop(request))
+            response.path = str(action())
             response.success = True
         except AloeError as error:
             self.get_logger().error(str(error))
@@ -133,48 +114,48 @@ class EpisodeRecorder(AloeLifecycleNode):
         return response
 
     def _start(self, request) -> Take:
+        if not self._active:
+            raise AloeError("The recorder is not active.")
         if self._take is not None:
             raise AloeError(f"Episode {self._take.labels.episode_id} is still being recorded: stop it first.")
-        folder = Path(request.folder or self._bag_dir).expanduser()
+        folder = self._folder(request.folder)
         self._recover(folder)
-        self._turn()
-        episode_id = request.episode_id or new_ulid()
+        self._inbox.receive()
+        self._inbox.review()
         labels = EpisodeLabels(
-            episode_id=episode_id,
+            episode_id=request.episode_id or new_ulid(),
             task=request.task,
             instruction=request.instruction,
             seed=request.seed,
-            supervision=self._task.supervision if self._task.episode_id == episode_id else "",
             operator=request.operator_name,
             contract=self._contract.name,
             contract_hash=self._contract.hash,
         )
-        self._review()
-        streams = [Stream(tap.name, tap.type, tap.offered(), tap.topic.rate_hz) for tap in self._taps]
         take = Take(
             folder,
-            bag_name(episode_id, request.task),
+            bag_name(labels.episode_id, labels.task),
             labels,
-            streams,
-            executed=self._taps[self._index[EXECUTED]].name,
+            self._inbox.streams(),
+            executed=self._inbox.executed,
             decode_step=_decode_step,
             min_free=self._reserve + self._take_size,
             queue_bytes=self._queue,
         )
-        take.open_with(self._before())
+        take.open_with(self._inbox.before())
         self._take = take
-        self._rate = 0.0
-        self._started = time.monotonic()
-        self._enter(RecorderStatus.RECORDING, "")
+        self._voice.enter(RecorderStatus.RECORDING, take)
         return take
 
     def _stop(self, request) -> Path:
         take = self._take
         if take is None:
-            raise AloeError(self._detail or "Nothing is being recorded.")
+            raise AloeError(self._voice.detail or "Nothing is being recorded.")
         labels = self._labels(take, request)
-        self._enter(RecorderStatus.FINISHING, "")
+        self._voice.enter(RecorderStatus.FINISHING, take)
         missing = self._drain(take, labels)
+        task = self._inbox.task
+        if task.episode_id == labels.episode_id:
+            labels = replace(labels, supervision=task.supervision)
         self._take = None
         try:
             path = take.finish(labels).result()
@@ -186,8 +167,8 @@ class EpisodeRecorder(AloeLifecycleNode):
         if request.discard:
             path = move_to_trash(path)
             event = EpisodeEvent.DISCARDED
-        self._announce(event, labels, str(path))
-        self._enter(RecorderStatus.IDLE, missing)
+        self._voice.event(event, labels, str(path))
+        self._voice.enter(RecorderStatus.IDLE, detail=missing)
         return path
 
     def _labels(self, take: Take, request) -> EpisodeLabels:
@@ -206,109 +187,58 @@ class EpisodeRecorder(AloeLifecycleNode):
         )
 
     def _drain(self, take: Take, labels: EpisodeLabels) -> str:
-        """Take what is still on its way; return what did not come, or nothing."""
-        wait = TapWait(self, self._taps)
+        """Receive what is still on its way; return what did not come, or nothing."""
         deadline = time.monotonic() + self._patience
         dt = round(self._contract.dt * 1e9)
         while True:
-            self._receive()
-            if labels.outcome is Outcome.ABORTED or self._tail(take).whole(labels.label_stamp, dt):
+            take.put(self._inbox.receive())
+            tail = self._inbox.tail(take)
+            if labels.outcome is Outcome.ABORTED or tail.whole(labels.label_stamp, dt):
                 return ""
             if time.monotonic() >= deadline:
                 break
-            wait(_TURN_S)
-        tail = self._tail(take)
-        missing = f"stopped {labels.episode_id} without its last messages after {self._patience} s: {tail}"
+            self._inbox.wait(_TURN_S)
+        missing = f"Episode {labels.episode_id} stopped without its last messages after {self._patience} s: {tail}"
         self.get_logger().warning(missing)
         return missing
 
-    def _tail(self, take: Take) -> Tail:
-        def newest(name: str) -> int | None:
-            return take.counts[self._index[name]].newest
-
-        return Tail(
-            executed=newest(EXECUTED),
-            joints=newest(self._contract.control.joint_states_topic),
-            frames=[
-                (newest(f"{camera.topic}/image_raw/compressed"), round(1e9 / camera.rate_hz))
-                for camera in self._contract.cameras
-            ],
-            driving=self._mode is None or self._mode in _DRIVING,
-            quiet=time.monotonic() - self._last_message,
-        )
-
-    # Receiving ----------------------------------------------------------------------------------------------------
+    # Running ------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._receive()
+        arrivals = self._inbox.receive()
         take = self._take
-        if take is not None and take.error is not None:
-            self._take = None
+        if take is None:
+            return
+        take.put(arrivals)
+        if take.error is not None:
             self._fail(take, str(take.error))
-
-    def _receive(self) -> None:
-        """Empty all taps into the take, or into the void between takes."""
-        items = []
-        for number, tap in enumerate(self._taps):
-            for message in tap.take():
-                self._remember(number, tap, message)
-                log, publish = self._time.times(message, leads=number == self._joints)
-                items.append((Item(number, message.data, log, publish, message.sequence), message.stamp, message.lost))
-        if items:
-            self._last_message = time.monotonic()
-            if self._take is not None:
-                self._take.put(items)
-
-    def _remember(self, number: int, tap: Tap, message: Received) -> None:
-        if tap.topic.latched or tap.topic.sensor:
-            self._newest[number] = message
-        if tap.topic.name == MODE:
-            self._mode = deserialize_message(message.data, ControlMode).mode
-        elif tap.topic.name == TASK:
-            self._task = deserialize_message(message.data, Task)
-            take = self._take
-            if take is not None and self._task.episode_id == take.labels.episode_id:
-                take.labels = replace(take.labels, supervision=self._task.supervision)
-
-    def _before(self) -> list[Item]:
-        """Return what a take opens with: latched messages, and the state and frames that the episode starts from."""
-        now = self._time.start()
-        joints = self._newest.get(self._joints)
-        items = []
-        for number, message in self._newest.items():
-            topic = self._taps[number].topic
-            if topic.sensor and abs(message.stamp - joints.stamp if joints else now) > 2e9 / topic.rate_hz:
-                continue
-            publish = now if topic.latched else self._time.times(message, leads=False)[1]
-            items.append(Item(number, message.data, now, publish, message.sequence))
-        return items
-
-    def _review(self) -> None:
-        for tap in self._taps:
-            if tap.review():
-                self.get_logger().info(f"{tap.name}: subscribed anew, as its publishers offer it.")
-            if tap.mixed_offers:
-                self.get_logger().warning(f"{tap.name}: publishers offer different QoS.", once=True)
-
-    # Once a second ------------------------------------------------------------------------------------------------
 
     def _every_second(self) -> None:
         take = self._take
         if take is None:
-            self._review()
-            return
-        self._rate = take.message_bytes / max(1.0, time.monotonic() - self._started)
-        if shutil.disk_usage(take.path.parent).free < self._reserve:
-            self._take = None
+            self._inbox.review()
+        elif shutil.disk_usage(take.path.parent).free < self._reserve:
+            self._end_for_space(take)
+        else:
+            self._voice.status()
+
+    def _end_for_space(self, take: Take) -> None:
+        try:
             path = take.abort("the disk is nearly full").result()
-            self._fail(take, f"{path}: ended as ABORTED, less than {self._reserve // _MIB} MiB left on the disk.")
+        except AloeError as error:
+            self._fail(take, str(error))
             return
-        self._publish_status()
+        left = f"less than {self._reserve // _MIB} MiB left on the disk"
+        self._fail(take, f"{path}: ended as ABORTED, {left}.")
 
     def _fail(self, take: Take, detail: str) -> None:
+        self._take = None
         self.get_logger().error(detail)
-        self._announce(EpisodeEvent.FAILED, take.labels.aborted(detail), detail)
-        self._enter(RecorderStatus.ERROR, detail, take)
+        self._voice.event(EpisodeEvent.FAILED, take.labels.aborted(detail), detail)
+        self._voice.enter(RecorderStatus.ERROR, take, detail)
+
+    def _folder(self, name: str) -> Path:
+        return Path(name or self._bag_dir).expanduser()
 
     def _recover(self, folder: Path) -> None:
         """Once per folder: make bags of what a crash left behind."""
@@ -318,54 +248,6 @@ class EpisodeRecorder(AloeLifecycleNode):
         for done in recover_folder(folder):
             log = self.get_logger().error if done.status is Status.FAILED else self.get_logger().warning
             log(f"{done.path}: {done.detail}")
-
-    # Telling ------------------------------------------------------------------------------------------------------
-
-    def _enter(self, state: int, detail: str, take: Take | None = None) -> None:
-        self._state, self._detail = state, detail
-        self._publish_status(take)
-
-    def _announce(self, event: int, labels: EpisodeLabels, detail: str) -> None:
-        msg = EpisodeEvent(
-            episode_id=labels.episode_id,
-            task=labels.task,
-            event=event,
-            outcome=int(labels.outcome),
-            end=labels.end,
-            detail=detail,
-        )
-        msg.header.stamp = self.get_clock().now().to_msg()
-        self._events.publish(msg)
-
-    def _publish_status(self, take: Take | None = None) -> None:
-        take = take or self._take
-        msg = RecorderStatus(state=self._state, detail=self._detail, disk_minutes_left=-1.0)
-        msg.header.stamp = self.get_clock().now().to_msg()
-        if take is not None:
-            msg.episode_id = take.labels.episode_id
-            msg.path = str(take.path)
-            msg.topics = [stream.name for stream in take.streams]
-            msg.received = [count.received for count in take.counts]
-            msg.dropped = [count.dropped for count in take.counts]
-            msg.max_gap = [count.max_gap for count in take.counts]
-            if self._rate > 0:
-                left = shutil.disk_usage(take.path.parent).free - self._reserve
-                msg.disk_minutes_left = max(0.0, left / self._rate / 60)
-        self._status.publish(msg)
-
-    def _report(self) -> Report:
-        take = self._take
-        if self._state == RecorderStatus.ERROR:
-            return ERROR, self._detail, {}
-        if take is None:
-            return (WARN, self._detail, {}) if self._detail else (OK, "idle", {})
-        received = sum(count.received for count in take.counts)
-        dropped = sum(count.dropped for count in take.counts)
-        gaps = sum(count.gaps for count in take.counts)
-        values = {"episode_id": take.labels.episode_id, "received": received, "dropped": dropped, "gaps": gaps}
-        if dropped or gaps:
-            return WARN, f"{dropped} messages lost, {gaps} gaps in this take", values
-        return OK, "recording", values
 
 
 def _decode_step(data: bytes) -> ExecutedStep:
