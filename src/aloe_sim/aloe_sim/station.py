@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from functools import cache
 
@@ -120,13 +121,7 @@ class Station(Scene):
         """Return what any scene camera (also `front`) sees now, uint8 [height, width, 3] RGB."""
         if not self._can_render:
             raise AloeError("This station was made with render=False and has no cameras.")
-        renderer = self._renderers.get((width, height))
-        if renderer is None:
-            renderer = self._renderers[width, height] = mujoco.Renderer(self.model, height, width)
-            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-                renderer.scene.flags[flag] = False
-            _open.add(self)
-            _close_at_exit()
+        renderer = self._renderers.get((width, height)) or self._renderer(width, height)
         renderer.update_scene(self.data, camera)
         return renderer.render()
 
@@ -176,6 +171,21 @@ class Station(Scene):
         return len(self._touches.get((arm, item), ()))
 
     # --- inside ------------------------------------------------------------------------------------------------
+
+    def _renderer(self, width: int, height: int) -> mujoco.Renderer:
+        try:
+            renderer = mujoco.Renderer(self.model, height, width)
+        except (ImportError, RuntimeError, AttributeError, mujoco.FatalError) as error:
+            raise AloeError(
+                f"No frames can be rendered with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({error}): "
+                "install libegl1 and libgl1-mesa-dri (apt), or set MUJOCO_GL to egl, osmesa or glfw."
+            ) from error
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = False
+        self._renderers[width, height] = renderer
+        _open.add(self)
+        _close_at_exit()
+        return renderer
 
     def _index_joints(self) -> None:
         model, names = self.model, self.contract.joint_names

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import mujoco
 import numpy as np
 import pytest
@@ -259,3 +264,22 @@ def test_physics_runs_at_an_integer_number_of_steps_per_tick(station):
     assert station.model.opt.timestep <= 0.0025
     assert (ROBOT.dt / station.model.opt.timestep) == pytest.approx(round(ROBOT.dt / station.model.opt.timestep))
     assert station.model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+
+
+def test_without_opengl_physics_runs_and_a_frame_says_what_to_install():
+    code = (
+        "from sim_tools import ROBOT; from aloe_sim.station import Station; from aloe_core.errors import AloeError\n"
+        "station = Station(ROBOT); station.step(station.home)\n"
+        "try: station.render('top')\n"
+        "except AloeError as error: print(error)"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "disable"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "install libegl1" in done.stdout
