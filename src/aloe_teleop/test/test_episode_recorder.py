@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import signal
 from array import array
@@ -94,7 +96,7 @@ class Graph:
 
     def state(self, k: int) -> None:
         if k % 5 == 0:
-            image = CompressedImage(format="jpeg", data=array("B", bytes([k]) * 2000))
+            image = CompressedImage(format="jpeg", data=array("B", bytes([k % 256]) * 2000))
             stamps.fill(image.header.stamp, k * DT)
             for publisher in self.images:
                 publisher.publish(image)
@@ -266,6 +268,59 @@ def test_a_disk_without_room_for_a_take_refuses_the_start(graph, record, tmp_pat
         assert not answer.success
         assert "MiB left on the disk" in answer.message
         assert not list((tmp_path / "bags").iterdir())
+
+
+def test_a_disk_that_fills_up_ends_the_take_as_aborted(graph, record, tmp_path):
+    """The disk really fills: free space falls below the reserve while the take runs."""
+    gib = 1 << 30
+    reserve = shutil.disk_usage(tmp_path).free - gib
+    with record(min_free_mb=reserve >> 20, take_mb=0):
+        graph.matched()
+        graph.latch("E1")
+        assert graph.start("E1").success
+        graph.play("E1", 20)
+        with (tmp_path / "ballast").open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, 3 * gib)
+        graph.spinner.until(lambda: graph.events, "the FAILED event")
+        (tmp_path / "ballast").unlink()
+        assert graph.events[0].event == EpisodeEvent.FAILED
+        graph.spinner.until(lambda: graph.statuses[-1].state == RecorderStatus.ERROR, "the status ERROR")
+        answer = graph.stop("E1", label=20 * DT)
+        assert not answer.success
+        assert "left on the disk" in answer.message
+    (bag,) = (tmp_path / "bags").iterdir()
+    labels = read_labels(bag)
+    assert (labels.outcome, labels.steps) == (Outcome.ABORTED, 20)
+
+
+def test_a_refused_write_ends_the_take_as_failed_and_the_next_one_works(graph, record, tmp_path):
+    """The kernel refuses to let the file grow, as a full disk would."""
+    with record() as process:
+        graph.matched()
+        graph.latch("E1")
+        path = Path(graph.start("E1").path)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        graph.play("E1", 60)
+        count = [60]
+
+        def failed() -> bool:
+            count[0] += 1
+            graph.state(count[0])
+            return bool(graph.events)
+
+        graph.spinner.until(failed, "the FAILED event")
+        assert (graph.events[0].event, graph.events[0].outcome) == (EpisodeEvent.FAILED, EpisodeEvent.OUTCOME_ABORTED)
+        answer = graph.stop("E1", label=60 * DT)
+        assert not answer.success
+        assert "episode not saved (File too large)" in answer.message
+        assert path.is_dir(), "the torn take is kept for recovery"
+
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        graph.latch("E2")
+        assert graph.start("E2").success
+        graph.play("E2", 5, 1000)
+        done = graph.stop("E2", label=1005 * DT)
+        assert read_episode(done.path, CONTRACT).steps == 5
 
 
 def test_interrupted_in_a_take_it_keeps_the_bag_as_aborted(graph, record, tmp_path):
