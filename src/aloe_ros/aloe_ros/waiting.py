@@ -9,6 +9,8 @@ from rclpy.task import Future
 
 from aloe_core.errors import AloeError
 
+_DISCOVERY = 10.0  # s; a node that is up is found well within it
+
 
 class Waiter:
     """`until` resumes when `notify` is called after something changed; time-outs are looked at ten times a second."""
@@ -36,8 +38,9 @@ class Waiter:
 
     async def call(self, client, request, timeout: float):
         """Return the response of a service; AloeError if nobody offers it or it does not answer in `timeout` s."""
-        if not await self.until(client.service_is_ready, timeout):
-            raise AloeError(f"Service {client.srv_name}: nobody offers it after {timeout:g} s; is its node running?")
+        discovery = min(timeout, _DISCOVERY)
+        if not await self.until(client.service_is_ready, discovery):
+            raise AloeError(f"Service {client.srv_name}: nobody offers it after {discovery:g} s; is its node running?")
         future = client.call_async(request)
         future.add_done_callback(lambda _: self.notify())
         if not await self.until(future.done, timeout):

@@ -75,7 +75,7 @@ class ArbiterNode(AloeLifecycleNode):
                 (msgs.Task, "task", self._on_task, qos.LATCHED),
             )
         ]
-        self._services = [
+        self._served = [
             self.create_service(SetControlMode, "control/set_mode", self._set_mode),
             self.create_service(ResetEstopService, "control/reset_estop", self._reset_estop),
         ]
@@ -100,7 +100,7 @@ class ArbiterNode(AloeLifecycleNode):
         self._arbiter = None
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        for service in self._services:
+        for service in self._served:
             self.destroy_service(service)
         self.destroy_timer(self._timer)
         self._diagnostics.close()

@@ -5,7 +5,7 @@ import time
 
 from aloe_msgs.action import RunEpisodes
 from aloe_msgs.msg import ControlMode, EpisodeEvent, ExecutedStep, RecorderStatus, Task
-from aloe_msgs.srv import LabelEpisode, ResetStation, SetControlMode, StartRecording, StopRecording
+from aloe_msgs.srv import LabelEpisode
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -19,6 +19,7 @@ from aloe_ros.node import run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from aloe_ros.waiting import Waiter
 from aloe_teleop.episode import SUPERVISIONS, Episode, Verdict
+from aloe_teleop.episode_services import EpisodeServices
 
 
 class EpisodeManager(Node):
@@ -33,6 +34,7 @@ class EpisodeManager(Node):
         self._lockstep = declare_lockstep(self)
         self._manual = self._declare_parameters() == "manual"
         self._waiter = Waiter(self)
+        self._others = EpisodeServices(self, self._waiter, self._timeout)
         self._episode: Episode | None = None
         self._busy = False
         self._continued = False
@@ -42,14 +44,11 @@ class EpisodeManager(Node):
 
         self._task = self.create_publisher(Task, "task", qos.LATCHED)
         self._event = self.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
-        self._set_mode = self.create_client(SetControlMode, "control/set_mode")
-        self._reset = self.create_client(ResetStation, "station/reset")
-        self._start = self.create_client(StartRecording, "recorder/start")
-        self._stop = self.create_client(StopRecording, "recorder/stop")
-        self.create_subscription(ExecutedStep, "control/executed", self._on_executed, qos.COMMAND)
+        commands = qos.command_subscription(self._lockstep)
+        self.create_subscription(ExecutedStep, "control/executed", self._on_executed, commands)
         self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
         self.create_subscription(RecorderStatus, "recorder/status", self._on_recorder, qos.LATCHED)
-        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.COMMAND)
+        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, commands)
         self.create_service(LabelEpisode, "episode/label", self._on_label)
         self.create_service(Trigger, "~/continue", self._on_continue)
         self._action = ActionServer(
@@ -128,14 +127,15 @@ class EpisodeManager(Node):
             raise AloeError("Cancelled.")
         request = goal.request
         self._say(goal, result, f"resetting for seed {seed}")
-        await self._ask(self._idle_mode, "station reset")
+        await self._others.ask(self._idle_mode, "station reset")
         instruction, limit = await self._reset_station(goal, seed)
         limit = request.time_limit or limit
         episode = Episode(new_ulid(), request.task, instruction, seed, request.supervision, self._contract.dt, limit)
         self._publish_task(episode)
         path = ""
         try:
-            path = await self._start_recording(episode, request.folder)
+            if self._record:
+                path = await self._others.start_recording(episode, self._operator, request.folder)
             self._say(goal, result, f"seed {seed} runs", episode)
             await self._drive(goal, episode)
         except AloeError as error:
@@ -150,35 +150,14 @@ class EpisodeManager(Node):
 
     async def _reset_station(self, goal, seed: int) -> tuple[str, float]:
         """Return instruction and time limit (s) once the station stands ready."""
-        request = goal.request
         if not self._manual:
-            ask = ResetStation.Request(task=request.task, level=request.level, seed=seed)
-            answer = await self._waiter.call(self._reset, ask, self._timeout)
-            if not answer.success:
-                raise AloeError(f"Station reset failed: {answer.message}")
-            return answer.instruction, answer.time_limit
+            return await self._others.reset_station(goal.request.task, goal.request.level, seed)
         self._continued = False
         self.get_logger().info("Reset the station, then call ~/continue (std_srvs/Trigger).")
         await self._waiter.until(lambda: self._continued or goal.is_cancel_requested)
         if not self._continued:
             raise AloeError("Cancelled while waiting for ~/continue.")
-        return self._instruction or request.task, self._time_limit
-
-    async def _start_recording(self, episode: Episode, folder: str) -> str:
-        if not self._record:
-            return ""
-        ask = StartRecording.Request(
-            episode_id=episode.episode_id,
-            task=episode.task,
-            instruction=episode.instruction,
-            seed=episode.seed,
-            operator_name=self._operator,
-            folder=folder,
-        )
-        answer = await self._waiter.call(self._start, ask, self._timeout)
-        if not answer.success:
-            raise AloeError(f"Recorder did not start: {answer.message}")
-        return answer.path
+        return self._instruction or goal.request.task, self._time_limit
 
     async def _drive(self, goal, episode: Episode) -> None:
         """Let policy or person drive until a verdict."""
@@ -186,9 +165,9 @@ class EpisodeManager(Node):
         if self._mode is not None and self._mode.mode == ControlMode.ESTOP:
             raise AloeError("the e-stop is latched, reset it first.")
         if episode.supervision != "demonstrate":
-            await self._ask(ControlMode.POLICY, "episode begins")
+            await self._begin_policy()
         elif not self._lockstep:
-            await self._ask(ControlMode.HOLD, "episode begins, waiting for the takeover")
+            await self._others.ask(ControlMode.HOLD, "episode begins, waiting for the takeover")
         self._announce(episode, EpisodeEvent.STARTED)
 
         def decided() -> bool:
@@ -203,34 +182,19 @@ class EpisodeManager(Node):
     async def _finish(self, episode: Episode, path: str) -> str:
         """Stop robot and recorder whatever happened; return the path of the bag, empty if there is none."""
         try:
-            await self._ask(self._idle_mode, "episode ended")
+            await self._others.ask(self._idle_mode, "episode ended")
         except AloeError as error:
             episode.abort(str(error))
         await self._waiter.until(lambda: episode.all_steps_seen, timeout=1.0)
-        verdict = episode.verdict
         self._episode = None
         if path:
-            path = await self._stop_recording(episode, verdict)
-        self._announce(episode, EpisodeEvent.STOPPED, verdict)
+            try:
+                path = await self._others.stop_recording(episode)
+            except AloeError as error:
+                path, episode.verdict = "", Verdict(Outcome.ABORTED, "aborted", str(error))
+        self._announce(episode, EpisodeEvent.STOPPED, episode.verdict)
         self._publish_task(None)
         return path
-
-    async def _stop_recording(self, episode: Episode, verdict: Verdict) -> str:
-        ask = StopRecording.Request(
-            episode_id=episode.episode_id,
-            outcome=int(verdict.outcome),
-            end=verdict.end,
-            reason=verdict.reason,
-            label_stamp=stamps.to_msg(verdict.label_stamp),
-        )
-        try:
-            answer = await self._waiter.call(self._stop, ask, self._timeout)
-        except AloeError as error:
-            episode.verdict = Verdict(Outcome.ABORTED, "aborted", str(error))
-            return ""
-        if not answer.success:
-            episode.verdict = Verdict(Outcome.ABORTED, "aborted", f"the bag was not saved: {answer.message}")
-        return answer.path
 
     def _add(self, result: RunEpisodes.Result, episode: Episode, path: str) -> None:
         result.episode_ids.append(episode.episode_id)
@@ -289,14 +253,13 @@ class EpisodeManager(Node):
         """Mode between episodes: the simulator stands still, a robot holds."""
         return ControlMode.HOLD if self._manual else ControlMode.RESET
 
-    async def _ask(self, mode: int, cause: str) -> None:
-        """Set the control mode; AloeError if the arbiter refuses, except that a person may already be driving."""
-        answer = await self._waiter.call(self._set_mode, SetControlMode.Request(mode=mode, cause=cause), self._timeout)
-        if answer.success:
-            return
-        if mode == ControlMode.POLICY and await self._waiter.until(self._person_drives, timeout=1.0):
-            return
-        raise AloeError(answer.message)
+    async def _begin_policy(self) -> None:
+        """Hand the robot to the policy, unless a person took over before it could begin."""
+        try:
+            await self._others.ask(ControlMode.POLICY, "episode begins")
+        except AloeError:
+            if not await self._waiter.until(self._person_drives, timeout=1.0):
+                raise
 
     def _person_drives(self) -> bool:
         return self._mode is not None and self._mode.mode == ControlMode.HUMAN
