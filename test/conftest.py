@@ -1,0 +1,32 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one launch of the graph left behind: the results of RunEpisodes and everything in `folder`."""
+
+    folder: Path
+    demonstration: object
+    autonomous: object
+    exit_code: int
+    log: str
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Recorded:
+    """One demonstrated and one autonomous episode of the whole graph, as bags; the graph has been stopped again."""
+    from graph import AUTONOMOUS, DEMONSTRATED, LIMIT, Graph, robot
+    from tiny_checkpoint import write_tiny
+
+    folder = tmp_path_factory.mktemp("graph")
+    write_tiny(folder / "checkpoints", robot())
+    graph = Graph(folder)
+    try:
+        demonstration = graph.run("demonstrate", [DEMONSTRATED])
+        autonomous = graph.run("watch", [AUTONOMOUS], LIMIT)
+    finally:
+        code = graph.close()
+    return Recorded(folder, demonstration, autonomous, code, graph.log.read_text())
