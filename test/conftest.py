@@ -11,14 +11,15 @@ class Recorded:
     folder: Path
     demonstration: object
     autonomous: object
+    supervised: object
     exit_code: int
     log: str
 
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory) -> Recorded:
-    """One demonstrated and one autonomous episode of the whole graph, as bags; the graph has been stopped again."""
-    from graph import AUTONOMOUS, DEMONSTRATED, LIMIT, Graph, robot
+    """A demonstrated, an autonomous and a supervised episode of the whole graph; it has been stopped again."""
+    from graph import AUTONOMOUS, DEMONSTRATED, LIMIT, SUPERVISED, Graph, robot
     from tiny_checkpoint import write_tiny
 
     folder = tmp_path_factory.mktemp("graph")
@@ -27,6 +28,7 @@ def recorded(tmp_path_factory) -> Recorded:
     try:
         demonstration = graph.run("demonstrate", [DEMONSTRATED])
         autonomous = graph.run("watch", [AUTONOMOUS], LIMIT)
+        supervised = graph.run("supervise", [SUPERVISED])
     finally:
         code = graph.close()
-    return Recorded(folder, demonstration, autonomous, code, graph.log.read_text())
+    return Recorded(folder, demonstration, autonomous, supervised, code, graph.log.read_text())

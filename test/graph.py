@@ -18,7 +18,7 @@ from aloe_msgs.action import RunEpisodes
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "config/robots/aloha_sim.yaml"
 LAUNCH = ROOT / "launch/sim.launch.xml"
-DEMONSTRATED, AUTONOMOUS = 11, 12  # seeds
+DEMONSTRATED, AUTONOMOUS, SUPERVISED = 11, 12, 13  # seeds
 LIMIT = 2.0  # s of the autonomous episode
 
 

@@ -21,7 +21,11 @@ def write_tiny(root: Path, contract: RobotContract, version: str = "v0001-tiny")
     policy.knot_std.fill_(0.05)
     critic = ChunkCritic(
         CriticConfig(
-            feature_dim=policy.feature_dim, action_dim=contract.action_dim, steps=contract.chunk.execute, heads=2, width=16
+            feature_dim=policy.feature_dim,
+            action_dim=contract.action_dim,
+            steps=contract.chunk.execute,
+            heads=2,
+            width=16,
         )
     )
     return write_checkpoint(
