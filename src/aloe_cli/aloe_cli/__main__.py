@@ -20,13 +20,14 @@ VERBS = {
     "eval": "Measure the success rate of a policy on the simulator.",
     "checkpoint": "List, show, promote and roll back checkpoints.",
 }
+HIDDEN = {"docs": "Write the parameter tables of the documentation."}  # for developers of the suite
 
 
 class LazyGroup(TyperGroup):
     """Lists every verb from VERBS and loads a verb's module when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] in VERBS:
+        if args and args[0] in (*VERBS, *HIDDEN):
             self.commands[args[0]] = load(args[0])
         return super().resolve_command(ctx, args)
 
@@ -55,6 +56,8 @@ def _application() -> typer.Typer:
     )
     for verb, summary in VERBS.items():
         app.command(verb, help=summary)(lambda: None)
+    for verb, summary in HIDDEN.items():
+        app.command(verb, help=summary, hidden=True)(lambda: None)
     return app
 
 

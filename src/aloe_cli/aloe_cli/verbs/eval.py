@@ -32,7 +32,7 @@ def eval_(
     policy: Annotated[str, typer.Option(help="checkpoint, or expert: the scripted person.")] = "checkpoint",
     task: Annotated[str, typer.Option(help="Task of the simulator.")] = "sorting",
     level: Annotated[str, typer.Option(help="Difficulty of the task.")] = "easy",
-    variant: Annotated[str, typer.Option(help="Objects and scene: train or held_out.")] = "train",
+    variant: Annotated[str, typer.Option(help="Variant of objects and scene.")] = "train",
     episodes: Annotated[int, typer.Option(help="Episodes, one a seed.", min=1)] = 25,
     seed0: Annotated[int, typer.Option(help="First seed; the demo trains on seeds below 1000000.", min=0)] = 1_000_000,
     candidates: Annotated[int, typer.Option(help="Chunks sampled; the critic chooses one.", min=1, max=256)] = 8,
