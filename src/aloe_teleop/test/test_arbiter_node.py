@@ -7,6 +7,8 @@ import pytest
 import rclpy
 from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, TeleopCommand
 from aloe_msgs.srv import ResetEstop, SetControlMode
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
@@ -172,3 +174,25 @@ def test_a_missing_contract_ends_the_node_with_one_sentence_and_code_2(tmp_path)
     with node_process("aloe_teleop.nodes.arbiter_node", {"contract": "nowhere.yaml"}, log) as process:
         assert process.wait(20) == 2
     assert log.read_text().strip().endswith("nowhere.yaml: cannot be read (No such file or directory).")
+
+
+def test_a_lifecycle_manager_can_start_and_stop_it(robot, tmp_path):
+    with arbiter(tmp_path / "log", autostart=False):
+        change = robot.create_client(ChangeState, "arbiter_node/change_state")
+
+        def go(transition: int) -> bool:
+            request = ChangeState.Request(transition=Transition(id=transition))
+            return robot.spinner.call(change, request).success
+
+        assert go(Transition.TRANSITION_CONFIGURE)
+        robot.spinner.until(robot.joints.get_subscription_count, "the arbiter listens")
+        assert "not active" in robot.ask(ControlMode.HOLD).message
+        assert go(Transition.TRANSITION_ACTIVATE)
+        robot.connect()
+        assert robot.ask(ControlMode.HOLD).success
+        robot.state(1)
+        robot.step(1)
+        assert go(Transition.TRANSITION_DEACTIVATE) and go(Transition.TRANSITION_CLEANUP)
+        robot.spinner.until(lambda: not robot.joints.get_subscription_count(), "the arbiter has let go of its topics")
+        assert go(Transition.TRANSITION_CONFIGURE) and go(Transition.TRANSITION_ACTIVATE)
+        robot.spinner.until(lambda: robot.modes[-1].mode == ControlMode.RESET, "it starts afresh")
