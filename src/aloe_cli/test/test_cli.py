@@ -276,11 +276,18 @@ def test_launch_hands_over_to_ros2_launch_where_that_is_installed(ros2, launch_f
     assert done.returncode == 7
 
 
-def test_launch_runs_the_file_itself_when_told_or_when_only_the_ros2_command_is_there(ros2, launch_file):
+def test_ros2_itself_is_asked_where_the_index_does_not_know_it(ros2, launch_file):
+    path = launch_file('<arg name="a" default="1"/>')
+    without = {**ros2, "AMENT_PREFIX_PATH": "/nope"}
+    assert "there is no node to start" in aloe("launch", path, env=without).stderr  # it answers 7
+    program = Path(ros2["PATH"].split(":")[0]) / "ros2"
+    program.write_text('#!/bin/sh\necho "ros2 $@"\n')
+    assert aloe("launch", path, env=without).stdout == f"ros2 launch {path}\n"
+
+
+def test_launch_runs_the_file_itself_when_told(ros2, launch_file):
     path = launch_file('<arg name="a" default="1"/>')
     assert "there is no node to start" in aloe("launch", "--built-in", path, env=ros2).stderr
-    without = {**ros2, "AMENT_PREFIX_PATH": "/nope"}
-    assert "there is no node to start" in aloe("launch", path, env=without).stderr
 
 
 def test_launch_finds_a_file_in_a_package(ros2, tmp_path, launch_file):

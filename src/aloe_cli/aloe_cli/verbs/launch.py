@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,8 +53,8 @@ def has_ros2_launch() -> bool:
         return False
     try:
         packages.prefix("ros2launch")
-    except AloeError:
-        return False
+    except AloeError:  # not in the index of this shell, which is not all: ros2 itself knows
+        return subprocess.run(["ros2", "launch", "--help"], capture_output=True, check=False).returncode == 0
     return True
 
 
