@@ -21,7 +21,13 @@ def prefix(package: str, environment: Mapping[str, str] = os.environ) -> Path:
         if (candidate / _INDEX / package).is_file():
             return candidate
     known = sorted({p.name for candidate in prefixes for p in (candidate / _INDEX).glob("*")})
-    raise AloeError(f"package {package!r} is not installed{suggest(package, known)}; `make setup` builds this suite's.")
+    distribution = environment.get("ROS_DISTRO", "jazzy")
+    remedy = (
+        "run `make setup`"
+        if package.startswith("aloe_")
+        else f"apt install ros-{distribution}-{package.replace('_', '-')}"
+    )
+    raise AloeError(f"package {package!r} is not installed{suggest(package, known)}: {remedy}.")
 
 
 def share(package: str, environment: Mapping[str, str] = os.environ) -> Path:
