@@ -87,10 +87,10 @@ class Inbox:
             quiet=time.monotonic() - self._last_arrival,
         )
 
-    def review(self) -> None:
-        """Follow what the publishers offer now."""
+    def review(self, *, recording: bool) -> None:
+        """Follow what the publishers offer now; `recording`: give up no subscription that hears them."""
         for tap in self._taps:
-            if tap.review():
+            if tap.review(recording=recording):
                 self._logger.info(f"{tap.name}: subscribed anew, as its publishers offer it.")
             if tap.mixed_offers:
                 self._logger.warning(f"{tap.name}: publishers offer different QoS.", once=True)

@@ -82,10 +82,14 @@ class Tap:
             stamp = self._header_stamp(data) if self._has_header else None
             yield Received(data, stamp, info["source_timestamp"], info["received_timestamp"], sequence, max(0, lost))
 
-    def review(self) -> bool:
-        """Follow what the publishers offer now; return whether the subscription had to be made anew."""
+    def review(self, *, recording: bool) -> bool:
+        """Follow what the publishers offer now; return whether the subscription had to be made anew.
+
+        While `recording` only a subscription that cannot hear a publisher is given up.
+        """
         wanted = self._wanted_qos()
-        if wanted == self._qos:
+        deaf = _asks_more(self._qos, wanted)
+        if wanted == self._qos or (recording and not deaf):
             return False
         self._node.destroy_subscription(self._subscription)
         self._qos = wanted
@@ -117,7 +121,7 @@ class Tap:
         latched = [info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos]
         self.mixed_offers = len(set(reliable)) > 1 or len(set(latched)) > 1
         ask_reliable = all(reliable) if infos else self._lockstep or not self.topic.sensor
-        ask_latched = all(latched) if infos else self._lockstep or self.topic.latched
+        ask_latched = all(latched) if infos else self.topic.latched or (self._lockstep and self.topic.replayed)
         return QoSProfile(
             depth=_DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if ask_reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -150,6 +154,12 @@ class TapWait:
             for tap in self._taps:
                 waiting.add_subscription(tap.subscription.handle)
             waiting.wait(int(timeout * 1e9))
+
+
+def _asks_more(qos: QoSProfile, than: QoSProfile) -> bool:
+    reliable = qos.reliability == ReliabilityPolicy.RELIABLE != than.reliability
+    latched = qos.durability == DurabilityPolicy.TRANSIENT_LOCAL != than.durability
+    return reliable or latched
 
 
 def _policies(profile: QoSProfile) -> dict[str, str]:

@@ -20,6 +20,7 @@ class Recorded:
     name: str  # relative
     type: str  # package/msg/Type
     latched: bool = False
+    replayed: bool = False  # offered latched in lock-step, so that a reader matched late misses nothing
     sensor: bool = False  # may be offered best effort
     rate_hz: float = 0.0  # promised while the robot moves; 0 = nothing promised
 
@@ -31,21 +32,28 @@ def recorded_topics(contract: RobotContract, extra: list[str]) -> list[Recorded]
         control.command_kind, "std_msgs/msg/Float64MultiArray"
     )
     topics = [
-        Recorded(control.joint_states_topic, "sensor_msgs/msg/JointState", sensor=True, rate_hz=control.rate_hz),
-        Recorded(EXECUTED, "aloe_msgs/msg/ExecutedStep", rate_hz=control.rate_hz),
-        Recorded(control.command_topic, command),
+        Recorded(
+            control.joint_states_topic,
+            "sensor_msgs/msg/JointState",
+            replayed=True,
+            sensor=True,
+            rate_hz=control.rate_hz,
+        ),
+        Recorded(EXECUTED, "aloe_msgs/msg/ExecutedStep", replayed=True, rate_hz=control.rate_hz),
+        Recorded(control.command_topic, command, replayed=True),
         Recorded(MODE, "aloe_msgs/msg/ControlMode", latched=True),
         Recorded(TASK, "aloe_msgs/msg/Task", latched=True),
         Recorded("checkpoint", "aloe_msgs/msg/Checkpoint", latched=True),
-        Recorded("policy/action_chunk", "aloe_msgs/msg/ActionChunk"),
+        Recorded("policy/action_chunk", "aloe_msgs/msg/ActionChunk", replayed=True),
         Recorded("policy/value", "aloe_msgs/msg/ValueEstimate"),
-        Recorded("teleop/command", "aloe_msgs/msg/TeleopCommand"),
+        Recorded("teleop/command", "aloe_msgs/msg/TeleopCommand", replayed=True),
         Recorded(contract.takeover.joy_topic, "sensor_msgs/msg/Joy"),
-        Recorded("episode/event", "aloe_msgs/msg/EpisodeEvent"),
+        Recorded("episode/event", "aloe_msgs/msg/EpisodeEvent", replayed=True),
     ]
     for camera in contract.cameras:
         images = f"{camera.topic}/image_raw/compressed"
-        topics.append(Recorded(images, "sensor_msgs/msg/CompressedImage", sensor=True, rate_hz=camera.rate_hz))
+        kind = "sensor_msgs/msg/CompressedImage"
+        topics.append(Recorded(images, kind, replayed=True, sensor=True, rate_hz=camera.rate_hz))
         topics.append(Recorded(f"{camera.topic}/camera_info", "sensor_msgs/msg/CameraInfo", latched=True))
     return topics + [_parse(text) for text in extra if text]
 

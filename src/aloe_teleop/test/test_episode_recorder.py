@@ -389,6 +389,20 @@ def test_a_best_effort_publisher_is_recorded_as_well(graph, record):
         assert [round(m.position[0] * 1000) for m in found] == list(range(6))
 
 
+def test_a_publisher_that_appears_in_a_take_with_other_offers_is_heard(graph, record):
+    """In lock-step the recorder asks for latched joint states; a volatile publisher would stay unheard."""
+    graph.node.destroy_publisher(graph.joints)
+    with record():
+        graph.spinner.until(graph.start_client.service_is_ready, "the recorder is there")
+        graph.start("E1")
+        graph.joints = graph.node.create_publisher(JointState, "joint_states", 10)
+        graph.matched()
+        graph.latch("E1")
+        graph.play("E1", 5)
+        done = graph.stop("E1", label=5 * DT)
+        assert read_episode(done.path, CONTRACT).steps == 5
+
+
 def test_teleop_and_joy_reach_the_bag_as_they_were_sent(graph, record):
     teleop = graph.node.create_publisher(TeleopCommand, "teleop/command", qos.COMMAND)
     with record():

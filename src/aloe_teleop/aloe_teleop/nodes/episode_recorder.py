@@ -121,7 +121,7 @@ class EpisodeRecorder(AloeLifecycleNode):
         folder = self._folder(request.folder)
         self._recover(folder)
         self._inbox.receive()
-        self._inbox.review()
+        self._inbox.review(recording=False)
         labels = EpisodeLabels(
             episode_id=request.episode_id or new_ulid(),
             task=request.task,
@@ -215,9 +215,10 @@ class EpisodeRecorder(AloeLifecycleNode):
 
     def _every_second(self) -> None:
         take = self._take
+        self._inbox.review(recording=take is not None)
         if take is None:
-            self._inbox.review()
-        elif shutil.disk_usage(take.path.parent).free < self._reserve:
+            return
+        if shutil.disk_usage(take.path.parent).free < self._reserve:
             self._end_for_space(take)
         else:
             self._voice.status()
