@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from aloe_core.arbiter import Arbiter
 from aloe_core.contract import load_contract
 from aloe_core.control import (

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from aloe_core.arbiter import Arbiter
 from aloe_core.contract import load_contract
 from aloe_core.control import (
@@ -18,9 +22,6 @@ from aloe_core.control import (
 )
 from aloe_core.episode.data import Source
 from aloe_core.types import Chunk
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
 DT = 20_000_000
@@ -79,7 +80,7 @@ class ArbiterMachine(RuleBasedStateMachine):
             limit = 25 if self.lockstep else 50
             assert 0 <= step.chunk_index < limit
         if step.source is Source.HUMAN:
-            assert self.deadman and not self.arbiter.mode is Mode.ESTOP
+            assert self.deadman and self.arbiter.mode is not Mode.ESTOP
 
     @rule()
     def joint_state(self):

@@ -5,19 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aloe_core.contract import load_contract
-from aloe_core.safety import Clamp, Motion, SafetyFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aloe_core.contract import load_contract
+from aloe_core.safety import Clamp, Motion, SafetyFilter
+
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
 SLOW = CONTRACT.model_copy(
-    update={
-        "joints": tuple(
-            j.model_copy(update={"acceleration": 4.0}) for j in CONTRACT.joints
-        )
-    }
+    update={"joints": tuple(j.model_copy(update={"acceleration": 4.0}) for j in CONTRACT.joints)}
 )
 DT = CONTRACT.dt
 MIDDLE = (CONTRACT.lower + CONTRACT.upper) / 2
@@ -28,18 +25,10 @@ contracts = st.sampled_from([CONTRACT, SLOW])
 
 
 def check_limits(contract, motion: Motion, last: Motion) -> None:
-    assert (motion.position >= contract.lower).all() and (
-        motion.position <= contract.upper
-    ).all()
-    assert (
-        np.abs(motion.position - last.position) <= contract.velocity * DT + 1e-9
-    ).all()
-    assert (
-        np.abs(motion.velocity - last.velocity) <= contract.acceleration * DT + 1e-6
-    ).all()
-    np.testing.assert_allclose(
-        motion.position, last.position + motion.velocity * DT, atol=2e-9
-    )
+    assert (motion.position >= contract.lower).all() and (motion.position <= contract.upper).all()
+    assert (np.abs(motion.position - last.position) <= contract.velocity * DT + 1e-9).all()
+    assert (np.abs(motion.velocity - last.velocity) <= contract.acceleration * DT + 1e-6).all()
+    np.testing.assert_allclose(motion.position, last.position + motion.velocity * DT, atol=2e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,9 +44,7 @@ def test_every_limit_holds_for_any_sequence_of_requests(contract, requests):
 
 @settings(max_examples=60, deadline=None)
 @given(contracts, st.lists(request, max_size=20), request)
-def test_a_steady_request_is_reached_without_swinging_past_it_again(
-    contract, before, goal
-):
+def test_a_steady_request_is_reached_without_swinging_past_it_again(contract, before, goal):
     safety = SafetyFilter(contract)
     motion = safety.rest(MIDDLE)
     for wanted in before:
@@ -75,9 +62,7 @@ def test_a_steady_request_is_reached_without_swinging_past_it_again(
         crossings += (now * side < 0).astype(int)
         side = np.where(now == 0, side, now)
     np.testing.assert_array_equal(motion.position, target)
-    assert (
-        crossings.max() <= 1
-    )  # only the swing that the speed it came with makes unavoidable
+    assert crossings.max() <= 1  # only the swing that the speed it came with makes unavoidable
 
 
 @settings(max_examples=30, deadline=None)
@@ -88,18 +73,9 @@ def test_a_trajectory_within_the_limits_passes_bit_for_bit(seed):
     motion, velocity, position = safety.rest(MIDDLE), np.zeros(J), MIDDLE.copy()
     for _ in range(100):
         pull = (MIDDLE - position) * 4 - velocity * 2
-        velocity = (
-            velocity
-            + np.clip(pull + rng.normal(0, 8, J), -9, 9)
-            * 0.1
-            * CONTRACT.acceleration
-            / 60
-            * DT
-        )
+        velocity = velocity + np.clip(pull + rng.normal(0, 8, J), -9, 9) * 0.1 * CONTRACT.acceleration / 60 * DT
         velocity = np.clip(velocity, -0.9 * CONTRACT.velocity, 0.9 * CONTRACT.velocity)
-        position = np.clip(
-            position + velocity * DT, CONTRACT.lower + 0.002, CONTRACT.upper - 0.002
-        )
+        position = np.clip(position + velocity * DT, CONTRACT.lower + 0.002, CONTRACT.upper - 0.002)
         velocity = (position - motion.position) / DT
         motion, reasons = safety.apply(position, motion)
         assert reasons == Clamp.NONE
@@ -111,9 +87,7 @@ def test_a_fast_ramp_is_tracked_without_lag_once_caught_up():
     motion = safety.rest(np.zeros(J))
     for k in range(1, 30):
         goal = np.zeros(J)
-        goal[0] = (
-            2.5 * DT * k
-        )  # five sixths of the velocity limit, from a standing start
+        goal[0] = 2.5 * DT * k  # five sixths of the velocity limit, from a standing start
         motion, reasons = safety.apply(goal, motion)
         if k > 20:
             assert motion.position[0] == goal[0] and reasons == Clamp.NONE
@@ -152,9 +126,7 @@ def test_a_start_outside_the_limits_is_led_back_inside_at_limited_speed():
     for _ in range(200):
         last = motion
         motion, _ = safety.apply(CONTRACT.upper + 0.3, last)
-        assert (
-            np.abs(motion.position - last.position) <= CONTRACT.velocity * DT + 1e-9
-        ).all()
+        assert (np.abs(motion.position - last.position) <= CONTRACT.velocity * DT + 1e-9).all()
     np.testing.assert_array_equal(motion.position, CONTRACT.upper)
 
 
