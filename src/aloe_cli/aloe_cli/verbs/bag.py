@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from aloe_cli import paths
 from aloe_cli.command import VerbApp
+from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.episode.bag import read_labels
@@ -28,8 +30,6 @@ from aloe_core.errors import AloeError
 app = VerbApp(help="Inspect, check and recover bags.")
 
 Dirs = Annotated[list[Path], typer.Argument(help="Bag directories, or folders of bags.", metavar="DIR…")]
-Contract = Annotated[Path, typer.Option(help="Robot contract the bags were recorded with.", metavar="FILE")]
-_CONTRACT = Path("config/robots/aloha_sim.yaml")
 
 
 @app.command()
@@ -47,9 +47,9 @@ def info(dirs: Dirs) -> dict[str, Any]:
 
 
 @app.command()
-def check(dirs: Dirs, contract: Contract = _CONTRACT) -> dict[str, Any]:
+def check(dirs: Dirs, contract: ContractOption = None) -> dict[str, Any]:
     """Verify checksums, definitions, topics, rates, gaps, labels and contract; exit code 1 if a bag fails."""
-    robot = load_contract(contract)
+    robot = load_contract(paths.contract(contract))
     rows = []
     for bag in _watched(_bags(dirs), "checking bags"):
         report = check_bag(bag, robot)
@@ -76,14 +76,14 @@ def recover(dirs: Dirs) -> dict[str, Any]:
 @app.command()
 def transitions(
     dirs: Dirs,
-    contract: Contract = _CONTRACT,
+    contract: ContractOption = None,
     horizon: Annotated[
         int | None, typer.Option(help="Steps of a chunk; default: the contract's execute.", min=1)
     ] = None,
     stride: Annotated[int | None, typer.Option(help="Steps between windows; default: one per chunk.", min=1)] = None,
 ) -> dict[str, Any]:
     """Count the chunk transitions a learner gets from each bag; a bag that cannot be learnt from says why."""
-    robot = load_contract(contract)
+    robot = load_contract(paths.contract(contract))
     table = Table("bag", "steps", *(s.name.lower() for s in Source), "terminated", "cut", box=None, pad_edge=False)
     rows: list[dict[str, Any]] = []
     for bag in _watched(_bags(dirs), "reading bags"):
