@@ -40,7 +40,7 @@ robot = load_contract(contract)
 images = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in robot.cameras}
 answer = load_runtime(result.uri, robot).infer(Observation(0, images, np.zeros(robot.action_dim, np.float32), "go"))
 print(json.dumps({"version": result.version, "rows": len(answer.chunk.actions), "candidates": answer.candidates,
-                  "ros": sorted(m for m in sys.modules if m.split(".")[0] in ("rclpy", "aloe_msgs", "rosidl_runtime_py"))}))
+                  "ros": sorted(m for m in sys.modules if m.split(".")[0] in ("rclpy", "aloe_msgs"))}))
 """
 
 

@@ -40,7 +40,7 @@ def effective_size(weight: Tensor) -> float:
 def fit_beta(advantage: Tensor, hyper: Hyper) -> float:
     """Return the largest temperature whose weights have at most the wanted effective size.
 
-    Clipping makes the size rise again at small beta, where the weights turn two-valued, so a bisection could land there;
+    Clipping makes the size rise again at small beta, where weights turn two-valued: a bisection could land there;
     if no temperature reaches the wanted size, the one with the smallest is returned.
     """
     if hyper.beta:

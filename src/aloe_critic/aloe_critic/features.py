@@ -13,7 +13,5 @@ from aloe_policy.model import FlowPolicy
 def compute_features(policy: FlowPolicy, replay: Replay, batch: int = 256) -> Tensor:
     """Features of all observation rows, float32 [rows, feature_dim]."""
     policy.eval()
-    parts = [
-        policy.features(replay.batch(rows)).float() for rows in torch.arange(replay.rows).split(batch)
-    ]
+    parts = [policy.features(replay.batch(rows)).float() for rows in torch.arange(replay.rows).split(batch)]
     return torch.cat(parts).clone()

@@ -55,7 +55,9 @@ class Hyper(BaseModel):
     effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
     actor_steps: int = Field(600, ge=1)
     actor_lr: float = Field(5e-4, gt=0)
-    refresh_steps: int = Field(800, ge=0)  # critic steps on the improved policy, since it will be asked about its chunks
+    refresh_steps: int = Field(
+        800, ge=0
+    )  # critic steps on the improved policy, since it will be asked about its chunks
 
     # What runs on the robot
     candidates: int = Field(8, ge=1)  # chunks sampled; the one with the highest Q_pess is sent

@@ -31,7 +31,9 @@ class Job:
     def needs_policy(self, method: str) -> FlowPolicy:
         """Return the policy to improve; AloeError if there is none."""
         if self.policy is None:
-            raise AloeError(f"Method {method} improves a policy: train one with --method bc first, or name it with --init.")
+            raise AloeError(
+                f"Method {method} improves a policy: train one with --method bc first, or name it with --init."
+            )
         return self.policy
 
 

@@ -144,9 +144,7 @@ class Replay:
         )
 
     def _wanted_steps(self, ep: EpisodeData) -> np.ndarray:
-        windows = chunk_transitions(
-            ep, self.contract.chunk.execute, max_length=1, failure_cost=1, stride=self.stride
-        )
+        windows = chunk_transitions(ep, self.contract.chunk.execute, max_length=1, failure_cost=1, stride=self.stride)
         return np.union1d(windows.start, windows.next).astype(np.int64)
 
     def _add_frames(self, ep: EpisodeData, camera: str, steps: np.ndarray) -> np.ndarray:

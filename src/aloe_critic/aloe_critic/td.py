@@ -54,9 +54,7 @@ def aggregate(q: Tensor, how: str) -> Tensor:
 
 
 @torch.no_grad()
-def td_target(
-    reward: Tensor, discount: Tensor, next_q: Tensor, *, target: str = "min", pick: str = "mean"
-) -> Tensor:
+def td_target(reward: Tensor, discount: Tensor, next_q: Tensor, *, target: str = "min", pick: str = "mean") -> Tensor:
     """y = r + discount * Q(s', a'): reward, discount [B], next_q [K, B, samples] -> [1 or K, B].
 
     `discount` is gamma^length and 0 where the episode terminated; a cut chunk (takeover, time-out) bootstraps.

@@ -117,9 +117,7 @@ def load_bags(replay: Replay, bag_dirs: list[str], contract: RobotContract, prog
     return set_aside
 
 
-def publish(
-    root: Path, method: str, learned: Learned, hyper: Hyper, contract: RobotContract, parent: str
-) -> Path:
+def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: RobotContract, parent: str) -> Path:
     """Write policy and critic as a checkpoint; LATEST then names it."""
     files = {POLICY_FILE: lambda path: _save(learned.policy, path)}
     if learned.critic is not None:

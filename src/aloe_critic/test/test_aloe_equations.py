@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aloe_core.errors import AloeError
 from aloe_critic.advantage import advantage_weights, effective_size, fit_beta
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.td import td_target
-from aloe_core.errors import AloeError
 
 
 def test_weights_are_one_at_zero_advantage_and_clip_at_epsilon():

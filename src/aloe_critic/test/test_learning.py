@@ -106,11 +106,16 @@ def test_improvement_prefers_what_the_critic_prefers():
     """Same pictures, successful and failed motions: after one iteration the weight lies on the successful ones."""
     contract = small_contract()
     good = [reach_episode(contract, s) for s in range(4)]
-    bad = [
-        reach_episode(contract, s, source=Source.POLICY, outcome=Outcome.FAILURE, noise=0.8) for s in range(4)
-    ]
+    bad = [reach_episode(contract, s, source=Source.POLICY, outcome=Outcome.FAILURE, noise=0.8) for s in range(4)]
     job = job_of(
-        contract, good + bad, bc_steps=60, bc_batch=16, critic_steps=400, critic_lr=1e-3, actor_steps=10, refresh_steps=5
+        contract,
+        good + bad,
+        bc_steps=60,
+        bc_batch=16,
+        critic_steps=400,
+        critic_lr=1e-3,
+        actor_steps=10,
+        refresh_steps=5,
     )
     job.policy = bc.learn(job).policy
     learned = aloe.learn_select(job)

@@ -1,4 +1,4 @@
-"""Chunked TD on off-policy data is exact policy evaluation of the current policy; Monte Carlo on the same data is not."""
+"""Chunked TD on off-policy data is exact evaluation of the current policy; Monte Carlo on the same data is not."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from aloe_critic.trainer import TrainRequest, main, train
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "src" / "aloe_core" / "test"))
-import bagmaker  # noqa: E402
+import bagmaker
 
 CONTRACT = str(ROOT / "config" / "robots" / "aloha_sim.yaml")
 TINY = {"threads": 1, "width_head": 16, "keypoints": 4, "bc_batch": 4, "bc_steps": 2}
@@ -86,7 +86,7 @@ def test_folder_without_a_usable_bag_says_why(bags, tmp_path):
     take = bagmaker.Take(bags.parent, "lonely")
     take.run(6)
     lonely = take.writer.close(bagmaker.labels(steps=6, contract_hash="0" * 16))
-    with pytest.raises(AloeError, match="no usable bag.*contract"):
+    with pytest.raises(AloeError, match=r"no usable bag.*contract"):
         train(request(lonely, tmp_path))
     with pytest.raises(AloeError, match="no such folder"):
         train(request(tmp_path / "nowhere", tmp_path))

@@ -32,9 +32,7 @@ class FlowHead(nn.Module):
     def __init__(self, dim: int, cond_dim: int, width: int, blocks: int, steps: int) -> None:
         super().__init__()
         self.dim, self.steps = dim, steps
-        self.cond = nn.Sequential(
-            nn.Linear(cond_dim, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)
-        )
+        self.cond = nn.Sequential(nn.Linear(cond_dim, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
         self.time = nn.Linear(32, width)
         self.embed = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))

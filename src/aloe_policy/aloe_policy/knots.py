@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def interpolation(steps: int, stride: int) -> Tensor:
     rows = knot_rows(steps, stride)
     matrix = torch.zeros(steps, len(rows))
     matrix[rows[0], 0] = 1.0
-    for k, (a, b) in enumerate(zip(rows, rows[1:], strict=False)):
+    for k, (a, b) in enumerate(itertools.pairwise(rows)):
         for i in range(a, b + 1):
             share = (i - a) / (b - a)
             matrix[i] = 0.0

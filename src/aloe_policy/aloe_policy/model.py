@@ -35,9 +35,7 @@ class FlowPolicy(nn.Module):
         self.config = config
         rows = knot_rows(config.horizon, config.knot_stride)
         self.knots = len(rows)
-        self.encoders = nn.ModuleList(
-            KeypointEncoder(config.channels, config.keypoints) for _ in config.cameras
-        )
+        self.encoders = nn.ModuleList(KeypointEncoder(config.channels, config.keypoints) for _ in config.cameras)
         self.words = nn.Embedding(config.text_buckets, config.text_dim, padding_idx=PAD)
         self.feature_dim = 3 * config.keypoints * len(config.cameras) + config.text_dim + config.state_dim
         self.head = FlowHead(
@@ -51,9 +49,7 @@ class FlowPolicy(nn.Module):
         relative[list(config.gripper_dims)] = 0.0
         self.register_buffer("relative", relative, persistent=False)
         self.register_buffer("rows", torch.tensor(rows), persistent=False)
-        self.register_buffer(
-            "interpolation", interpolation(config.horizon, config.knot_stride), persistent=False
-        )
+        self.register_buffer("interpolation", interpolation(config.horizon, config.knot_stride), persistent=False)
         # Normalisation is part of the weights: a policy without its own statistics is another policy.
         self.register_buffer("state_mean", torch.zeros(config.state_dim))
         self.register_buffer("state_std", torch.ones(config.state_dim))

@@ -46,7 +46,9 @@ def load_models(directory: str | Path, contract: RobotContract, *, expect_sha256
         policy = FlowPolicy(FlowConfig.model_validate(config["policy"]))
         critic = ChunkCritic(CriticConfig.model_validate(config["critic"])) if config.get("critic") else None
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise AloeError(f"{path}: not the configuration of a native policy ({' '.join(str(error).split())}).") from error
+        raise AloeError(
+            f"{path}: not the configuration of a native policy ({' '.join(str(error).split())})."
+        ) from error
     _check_shape(policy.config, contract, path)
     _load(policy, directory / POLICY_FILE)
     if critic is not None:
@@ -142,7 +144,8 @@ class FlowRuntime:
             images.append(torch.from_numpy(image).permute(2, 0, 1))
         if obs.state.shape != (self.contract.action_dim,) or not np.isfinite(obs.state).all():
             raise AloeError(
-                f"Observation: joint state of shape {obs.state.shape}: expected {self.contract.action_dim} finite values."
+                f"Observation: joint state of shape {obs.state.shape}: "
+                f"expected {self.contract.action_dim} finite numbers."
             )
         words = tokenize(obs.instruction, self.policy.config.text_buckets)
         return ObsBatch(
@@ -175,9 +178,7 @@ def _load(module: torch.nn.Module, path: Path) -> None:
         raise AloeError(f"{path}: {what}; the checkpoint was written for another model.")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
-            raise AloeError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}: expected {tuple(expected[name].shape)}."
-            )
+            raise AloeError(f"{path}: {name} has shape {tuple(tensor.shape)}: expected {tuple(expected[name].shape)}.")
         if not torch.isfinite(tensor).all():
             raise AloeError(f"{path}: {name} holds values that are not finite.")
     module.load_state_dict(tensors)

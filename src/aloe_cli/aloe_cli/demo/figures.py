@@ -9,11 +9,11 @@ import cv2
 import imageio.v3 as iio
 import matplotlib
 import numpy as np
-from aloe_core.episode.data import EpisodeData, Outcome, Source
-from aloe_core.statistics import wilson
 from rosbags.highlevel import AnyReader
 
 from aloe_cli.demo.loop import Story
+from aloe_core.episode.data import EpisodeData, Outcome, Source
+from aloe_core.statistics import wilson
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -99,9 +99,7 @@ class Graph:
         feedback: Callable[[int, int], None],
     ) -> Episodes:
         """Run one episode a seed; `feedback(done, successes)`. AloeFailure if the batch did not finish."""
-        goal = RunEpisodes.Goal(
-            task=plan_task, level=level, seeds=seeds, supervision=supervision, folder=str(folder)
-        )
+        goal = RunEpisodes.Goal(task=plan_task, level=level, seeds=seeds, supervision=supervision, folder=str(folder))
         result = self._act(self._episodes, goal, lambda f: feedback(f.done, f.successes), "episodes")
         return Episodes(
             list(result.outcomes),
@@ -119,9 +117,7 @@ class Graph:
         feedback: Callable[[str, int, int], None],
     ) -> Any:
         """Run one training iteration; returns the Train result. AloeFailure if no checkpoint came out."""
-        goal = Train.Goal(
-            method=method, bag_dirs=[str(d) for d in bag_dirs], overrides_json=json.dumps(overrides)
-        )
+        goal = Train.Goal(method=method, bag_dirs=[str(d) for d in bag_dirs], overrides_json=json.dumps(overrides))
         return self._act(self._train, goal, lambda f: feedback(f.phase, f.step, f.steps_total), f"training ({method})")
 
     def load(self, uri: str) -> str:

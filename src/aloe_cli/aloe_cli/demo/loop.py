@@ -41,7 +41,9 @@ def run(plan: Plan, graph: Graph, out: Path, seed: int) -> Story:
     """Run the whole loop on a running graph."""
     story = Story(plan, out)
     bags = out / "bags"
-    story.demonstrations = _episodes(story, graph, "demonstrations", _seeds(seed, 0, plan.demonstrations), "demonstrate")
+    story.demonstrations = _episodes(
+        story, graph, "demonstrations", _seeds(seed, 0, plan.demonstrations), "demonstrate"
+    )
     _train(story, graph, "bc", [bags / "demonstrations"], plan.bc)
     eval_seeds = [EVAL_SEED + i for i in range(plan.evaluated)]
     story.before = _episodes(story, graph, "eval_before", eval_seeds, "watch")
@@ -79,7 +81,7 @@ def _episodes(story: Story, graph: Graph, name: str, seeds: list[int], supervisi
     return episodes
 
 
-def _train(story: Story, graph: Graph, method: str, folders: list[Path], overrides: dict[str, object]):  # noqa: ANN202
+def _train(story: Story, graph: Graph, method: str, folders: list[Path], overrides: dict[str, object]):
     start = time.monotonic()
     name = f"training {len(story.published) + 1} ({method})"
     with progress(name, None) as bar:

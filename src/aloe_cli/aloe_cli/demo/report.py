@@ -7,15 +7,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from aloe_cli.demo.figures import ValueTrace, episode_gif, learning_curve, q_over_time, value_trace
+from aloe_cli.demo.graph import Episodes
+from aloe_cli.demo.loop import Story
 from aloe_core.contract import RobotContract
 from aloe_core.episode.bag import read_labels
 from aloe_core.episode.data import EpisodeData, Outcome
 from aloe_core.episode.reader import read_episode
 from aloe_core.statistics import wilson
-
-from aloe_cli.demo.figures import ValueTrace, episode_gif, learning_curve, q_over_time, value_trace
-from aloe_cli.demo.graph import Episodes
-from aloe_cli.demo.loop import Story
 
 
 def result(story: Story, seed: int, wall: float) -> dict[str, Any]:
@@ -106,10 +105,12 @@ def _markdown(story: Story, outcome: dict[str, Any], traced: bool, told: bool) -
     rows.append(_row("final policy, autonomous", story.after))
     parts = [
         f"# ALOE demo: {outcome['task']} ({story.plan.name})",
-        f"Autonomous success on {outcome['eval_episodes']} unseen seeds: **{outcome['sft_success']:.2f}** after cloning, "
+        f"Autonomous success on {outcome['eval_episodes']} unseen seeds: "
+        f"**{outcome['sft_success']:.2f}** after cloning, "
         f"**{outcome['final_success']:.2f}** after {len(story.iterations)} ALOE iterations. "
         f"{outcome['bags']} bags, {outcome['checkpoints_published']} checkpoints published, "
-        f"{outcome['checkpoints_loaded']} loaded by the running policy, {outcome['dropped_messages']} messages dropped, "
+        f"{outcome['checkpoints_loaded']} loaded by the running policy, "
+        f"{outcome['dropped_messages']} messages dropped, "
         f"{outcome['wall_s']:.0f} s on {platform.machine()}, {_cores()} cores.",
         "| episodes | n | success (95 % Wilson) | human share of steps | mean length, s |\n|---|---|---|---|---|\n"
         + "\n".join(rows),

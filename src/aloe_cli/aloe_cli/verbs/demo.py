@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from aloe_core.contract import load_contract
-from aloe_core.errors import AloeError
 
 from aloe_cli.command import VerbApp, print_json
+from aloe_core.contract import load_contract
+from aloe_core.errors import AloeError
 
 app = VerbApp()
 

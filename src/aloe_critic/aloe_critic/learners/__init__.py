@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Callable
 
 from aloe_core.errors import AloeError
-from aloe_critic.learners import aloe, bc
 from aloe_critic.job import Job, Learned
+from aloe_critic.learners import aloe, bc
 
 METHODS: dict[str, Callable[[Job], Learned]] = {
     "bc": bc.learn,

@@ -78,7 +78,10 @@ def weigh(
         mine = table.windows.source == int(source)
         if mine.any():
             name = source.name.lower()
-            metrics[f"q_{name}_mean"], metrics[f"q_{name}_std"] = float(q[mine].mean()), float(q[mine].std(correction=0))
+            metrics[f"q_{name}_mean"], metrics[f"q_{name}_std"] = (
+                float(q[mine].mean()),
+                float(q[mine].std(correction=0)),
+            )
             metrics[f"advantage_{name}"] = float(advantage[mine].mean())
             metrics[f"weight_share_{name}"] = float(share[mine].sum())
     return weight / weight.mean(), metrics

@@ -32,9 +32,7 @@ def learn(job: Job) -> Learned:
     return Learned(policy, None, 1, {"bc_loss": loss, "bc_windows": len(rows)})
 
 
-def new_policy(
-    contract: RobotContract, hyper: Hyper, replay: Replay, windows: Windows, rows: Tensor
-) -> FlowPolicy:
+def new_policy(contract: RobotContract, hyper: Hyper, replay: Replay, windows: Windows, rows: Tensor) -> FlowPolicy:
     """Return an untrained policy with the normalisation of these windows."""
     config = FlowConfig.for_contract(contract, keypoints=hyper.keypoints, width_head=hyper.width_head)
     policy = FlowPolicy(config)
@@ -61,7 +59,7 @@ def fit(
     weight: Tensor | None = None,
     phase: str = "cloning",
 ) -> float:
-    """Flow matching end to end on `rows`, drawn in proportion to `weight` [rows]; returns the mean loss of the last tenth.
+    """Flow matching end to end on `rows`, drawn in proportion to `weight` [rows]; returns the last tenth's mean loss.
 
     Drawing in proportion to w has the expectation of multiplying by it, with less variance.
     """
