@@ -8,7 +8,7 @@ intent and are not compared.
 import shutil
 import sys
 import sysconfig
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution
 from pathlib import Path
 
 

@@ -141,7 +141,7 @@ build_id=$(
     echo "$packages_id"
     find src \( -name package.xml -o -name setup.py -o -name setup.cfg -o -name CMakeLists.txt \
       -o -name '*.msg' -o -name '*.srv' -o -name '*.action' \) -type f -print0 | sort -z | xargs -0 sha256sum
-    find launch config -type f 2>/dev/null | sort
+    { find launch config -type f 2>/dev/null || true; } | sort
   } | sha256sum
 )
 

@@ -43,6 +43,8 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
+DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
+
 
 def imported_modules(folder: Path) -> set[str]:
     """Top-level names of all absolute imports below a folder, wherever in a file they stand."""
@@ -53,9 +55,12 @@ def imported_modules(folder: Path) -> set[str]:
                 names.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.split(".")[0])
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "importorskip"):
-                if node.args and isinstance(node.args[0], ast.Constant):
-                    names.add(str(node.args[0].value).split(".")[0])
+            elif (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) in DYNAMIC
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                names.add(str(node.args[0].value).split(".")[0])
     return names - set(sys.stdlib_module_names) - {"__future__"}
 
 
