@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -159,8 +158,3 @@ class Graph:
         code = self._process.poll()
         if code is not None:
             raise AloeFailure(f"The graph ended (code {code}) during {what}; see {self._log}.")
-
-
-def domain_id() -> str:
-    """The ROS domain in use, for the report."""
-    return os.environ.get("ROS_DOMAIN_ID", "0")

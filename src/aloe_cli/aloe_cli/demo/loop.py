@@ -7,9 +7,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aloe_msgs.action import Train
+
 from aloe_cli.demo.graph import Episodes, Graph
 from aloe_cli.demo.plan import EVAL_SEED, Plan
-from aloe_cli.progress import progress
+from aloe_cli.progress import Stages
 
 
 @dataclass
@@ -66,13 +68,10 @@ def _seeds(seed: int, first: int, count: int) -> list[int]:
 
 def _episodes(story: Story, graph: Graph, name: str, seeds: list[int], supervision: str) -> Episodes:
     start = time.monotonic()
-    with progress(f"{name.replace('_', ' ')}", len(seeds)) as bar:
-        seen = 0
+    with Stages() as stages:
 
         def feedback(done: int, successes: int) -> None:
-            nonlocal seen
-            bar.advance(done - seen, f"{successes} of {done} succeeded")
-            seen = done
+            stages.show(name.replace("_", " "), done, len(seeds), f"{successes} of {done} succeeded")
 
         plan = story.plan
         episodes = graph.run_episodes(plan.task, plan.level, seeds, supervision, story.out / "bags" / name, feedback)
@@ -81,15 +80,16 @@ def _episodes(story: Story, graph: Graph, name: str, seeds: list[int], supervisi
     return episodes
 
 
-def _train(story: Story, graph: Graph, method: str, folders: list[Path], overrides: dict[str, object]):
+def _train(story: Story, graph: Graph, method: str, folders: list[Path], overrides: dict[str, object]) -> Train.Result:
     start = time.monotonic()
-    name = f"training {len(story.published) + 1} ({method})"
-    with progress(name, None) as bar:
-        result = graph.train(
-            method, folders, overrides, lambda phase, step, total: bar.advance(0, f"{phase} {step}/{total}")
-        )
-    story.transitions = max(story.transitions, int(result.transitions))
-    story.published.append(result.version)
-    story.loaded.append(graph.load(result.uri))
-    story.wall[name] = time.monotonic() - start
+    with Stages() as stages:
+
+        def feedback(phase: str, step: int, total: int) -> None:
+            stages.show(f"training {len(story.published) + 1}, {phase}", step, total)
+
+        result = graph.train(method, folders, overrides, feedback)
+        story.transitions = max(story.transitions, int(result.transitions))
+        story.published.append(result.version)
+        story.loaded.append(graph.load(result.uri))
+    story.wall[f"training {len(story.published)} ({method})"] = time.monotonic() - start
     return result
