@@ -8,12 +8,12 @@ from pathlib import Path
 
 import rclpy
 from action_msgs.msg import GoalStatus
-from aloe_core.contract import RobotContract, load_contract
-from aloe_ros.testing import Spinner, own_domain, stop
+from aloe_msgs.action import RunEpisodes
 from rclpy.action import ActionClient
 from rclpy.node import Node
 
-from aloe_msgs.action import RunEpisodes
+from aloe_core.contract import RobotContract, load_contract
+from aloe_ros.testing import Spinner, own_domain, stop
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "config/robots/aloha_sim.yaml"

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from aloe_core.episode.data import Outcome, Source
-from graph import robot
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
+
+from aloe_core.episode.data import Outcome, Source
+from graph import robot
 
 ROBOT = robot()
 DT = round(ROBOT.dt * 1e9)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from aloe_core.episode.data import EpisodeData, Source
 from aloe_core.episode.reader import read_episode
 from aloe_policy.runtime import load_runtime

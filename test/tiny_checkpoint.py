@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
+
 from aloe_core.checkpoint import write_checkpoint
 from aloe_core.contract import RobotContract
 from aloe_policy.config import FlowConfig
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE
-from safetensors.torch import save
 
 
 def write_tiny(root: Path, contract: RobotContract, version: str = "v0001-tiny") -> Path:

@@ -8,6 +8,7 @@ from enum import Enum
 from aloe_msgs.msg import EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
@@ -62,7 +63,8 @@ class ScriptedHumanNode(Node):
 
         takeover = self._contract.takeover
         self._joy = self.create_publisher(Joy, takeover.joy_topic, qos.DEFAULT)
-        self._leader = self.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT)
+        matched = PublisherEventCallbacks(matched=lambda _: self._come())
+        self._leader = self.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT, event_callbacks=matched)
         buttons = (takeover.deadman_button, takeover.estop_button, takeover.success_button, takeover.failure_button)
         self._joy_msg = Joy(buttons=[0] * (1 + max(buttons)))
         self._joy_period = round(min(0.1, self._contract.staleness.teleop) / 2 * 1e9)  # ns
@@ -93,12 +95,16 @@ class ScriptedHumanNode(Node):
             self._leave()
 
     def _come(self) -> None:
-        if self._phase is Phase.AWAY and self._task.episode_id and self._task.episode_id == self._started:
+        running = self._task.episode_id and self._task.episode_id == self._started
+        can_drive = self._task.supervision == "watch" or self._leader.get_subscription_count() > 0
+        if self._phase is Phase.AWAY and running and can_drive:
             self._phase, self._human, self._problem = Phase.PRESENT, None, None
             self._look()
 
     def _leave(self) -> None:
-        self._phase, self._started = Phase.AWAY, ""
+        self._phase = Phase.AWAY
+        if self._started == self._task.episode_id:  # the next one may have started before its task came
+            self._started = ""
         self._press(False, self._joy_stamp)
 
     def _on_state(self, msg: Float64MultiArray) -> None:
