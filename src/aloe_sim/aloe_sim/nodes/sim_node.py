@@ -6,6 +6,8 @@ from array import array
 
 import numpy as np
 from aloe_msgs.srv import ResetStation
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
@@ -66,7 +68,9 @@ class SimNode(Node):
         self.create_service(ResetStation, "station/reset", self._on_reset)
         self._diagnostics = Diagnostics(self, self._report)
         if not self._lockstep:
-            self.create_timer(self._contract.dt / factor, self._tick)
+            # Not on ROS time: under use_sim_time the node's own clock message would fire the next tick at once.
+            steady = RosClock(clock_type=ClockType.STEADY_TIME)
+            self.create_timer(self._contract.dt / factor, self._tick, clock=steady)
 
     def _image_output(self, camera):
         message = Image(height=camera.height, width=camera.width, encoding="rgb8", step=3 * camera.width)
