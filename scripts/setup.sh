@@ -67,6 +67,9 @@ check_tools() {
     command -v make >/dev/null || missing+=(make)
     command -v git >/dev/null || missing+=(git)
   fi
+  if [ "$ros" = system ]; then
+    "$python" -c 'import cv2' 2>/dev/null || missing+=(python3-opencv)
+  fi
   if [ "$profile" = full ]; then # off-screen rendering of the simulated cameras
     "$python" -c 'import ctypes; ctypes.CDLL("libEGL.so.1")' 2>/dev/null || missing+=(libegl1 libgl1-mesa-dri)
   fi
