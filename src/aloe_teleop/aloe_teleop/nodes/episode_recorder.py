@@ -90,10 +90,15 @@ class EpisodeRecorder(AloeLifecycleNode):
         self._voice.close()
 
     def close(self, reason: str = "the recorder was shut down") -> None:
-        """Finish a running take as ABORTED; publishes nothing. AloeError if that failed."""
+        """Finish a running take as ABORTED; publishes nothing."""
         take, self._take = self._take, None
-        if take is not None and take.error is None:
+        if take is None or take.error is not None:
+            return
+        try:
             path = take.abort(reason).result()
+        except AloeError as error:
+            self.get_logger().error(str(error))
+        else:
             self.get_logger().warning(f"{path.name}: {reason}, kept as ABORTED.")
 
     # Services -----------------------------------------------------------------------------------------------------
