@@ -63,4 +63,4 @@ def _prepare(out: Path | None) -> Path:
         raise AloeError(f"{out} exists already: choose another --out.") from None
     except OSError as error:
         raise AloeError(f"{out}: the demo cannot write there ({error.strerror}).") from error
-    return folder
+    return out.resolve()
