@@ -133,9 +133,7 @@ class RobotContract(_Section):
         for camera in self.cameras:
             if camera.name == name:
                 return camera
-        raise AloeError(
-            f"Contract {self.name}: no camera {name!r}; it has {', '.join(self.camera_names)}."
-        )
+        raise AloeError(f"Contract {self.name}: no camera {name!r}; it has {', '.join(self.camera_names)}.")
 
     @cached_property
     def lower(self) -> np.ndarray:
