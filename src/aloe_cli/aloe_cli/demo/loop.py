@@ -42,11 +42,12 @@ class Story:
 def run(plan: Plan, graph: Graph, out: Path, seed: int) -> Story:
     """Run the whole loop on a running graph."""
     story = Story(plan, out)
+    bc, aloe = plan.bc | {"seed": seed}, plan.aloe | {"seed": seed}
     bags = out / "bags"
     story.demonstrations = _episodes(
         story, graph, "demonstrations", _seeds(seed, 0, plan.demonstrations), "demonstrate"
     )
-    _train(story, graph, "bc", [bags / "demonstrations"], plan.bc)
+    _train(story, graph, "bc", [bags / "demonstrations"], bc)
     eval_seeds = [EVAL_SEED + i for i in range(plan.evaluated)]
     story.before = _episodes(story, graph, "eval_before", eval_seeds, "watch")
     used = plan.demonstrations
@@ -56,7 +57,7 @@ def run(plan: Plan, graph: Graph, out: Path, seed: int) -> Story:
         episodes = _episodes(story, graph, name, _seeds(seed, used, plan.supervised), "supervise")
         used += plan.supervised
         folders.append(bags / name)
-        result = _train(story, graph, "aloe_select", folders, plan.aloe)
+        result = _train(story, graph, "aloe_select", folders, aloe)
         story.iterations.append(Iteration(episodes, result.version, json.loads(result.metrics_json)))
     story.after = _episodes(story, graph, "eval_after", eval_seeds, "watch")
     return story

@@ -17,13 +17,13 @@ class Plan:
     level: str = "easy"
     demonstrations: int = 30
     iterations: int = 3
-    supervised: int = 12  # episodes an iteration
+    supervised: int = 20  # episodes an iteration
     evaluated: int = 25  # episodes before and after
     bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
     aloe: dict[str, object] = field(default_factory=dict)
 
 
-FULL = Plan("full")
+FULL = Plan("full", bc={"bc_steps": 700})
 SMOKE = Plan(
     "smoke",
     demonstrations=2,
