@@ -27,8 +27,8 @@ class Hyper(BaseModel):
     bc_steps: int = Field(900, ge=1)
     bc_batch: int = Field(64, ge=1)
     bc_lr: float = Field(1e-3, gt=0)
-    image_shift: int = Field(2, ge=0)  # pixels of random shift; more would blur where things are
-    brightness: float = Field(0.15, ge=0)  # relative random brightness and contrast
+    image_shift: int = Field(0, ge=0)  # pixels of random shift; cameras are fixed, and 2 pixels are 1 cm on the table
+    brightness: float = Field(0.1, ge=0)  # relative random brightness and contrast
     state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
     keypoints: int = Field(32, ge=1)
     width_head: int = Field(384, ge=8)
@@ -38,7 +38,7 @@ class Hyper(BaseModel):
     heads: int = Field(5, ge=1)  # K
     critic_width: int = Field(256, ge=8)
     critic_layers: int = Field(3, ge=2)
-    critic_steps: int = Field(1500, ge=0)
+    critic_steps: int = Field(1200, ge=0)
     critic_batch: int = Field(256, ge=1)
     critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps
     tau: float = Field(0.01, gt=0, le=1)  # Polyak step of the target; the paper's 0.005 needs more steps
@@ -54,7 +54,7 @@ class Hyper(BaseModel):
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
     actor_steps: int = Field(600, ge=1)
-    actor_lr: float = Field(5e-4, gt=0)
+    actor_lr: float = Field(7e-4, gt=0)
     refresh_steps: int = Field(
         800, ge=0
     )  # critic steps on the improved policy, since it will be asked about its chunks

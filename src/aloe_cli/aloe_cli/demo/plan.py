@@ -17,8 +17,8 @@ class Plan:
     level: str = "easy"
     demonstrations: int = 30
     iterations: int = 3
-    supervised: int = 20  # episodes an iteration
-    evaluated: int = 25  # episodes before and after
+    supervised: int = 25  # episodes an iteration
+    evaluated: int = 30  # episodes before and after
     bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
     aloe: dict[str, object] = field(default_factory=dict)
 

@@ -5,7 +5,8 @@ from array import array
 from collections import deque
 from enum import Enum
 
-from aloe_msgs.msg import EpisodeEvent, Task
+import numpy as np
+from aloe_msgs.msg import ControlMode, EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
@@ -23,15 +24,17 @@ from aloe_sim.human import HumanConfig, ScriptedHuman, load_human
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
 
-STANDSTILL = 4  # s of wall time
+# Wall seconds between looks at the robot, and after which a held dead-man counts as ignored or the robot as stuck.
+LOOK, IGNORED, STANDSTILL = 0.25, 2.0, 4.0
 
 
 class Phase(Enum):
     """Where the person is in an episode."""
 
     AWAY = 0  # no episode runs
-    PRESENT = 1  # looks at every state and acts
-    LABELLED = 2  # has said how it went and keeps still until the episode ends
+    ALIGNING = 1  # hand off the dead-man, leader moved to where the robot is
+    PRESENT = 2  # looks at every state and acts
+    LABELLED = 3  # has said how it went and keeps still until the episode ends
 
 
 class ScriptedHumanNode(Node):
@@ -56,6 +59,8 @@ class ScriptedHumanNode(Node):
         self._started = ""  # episode id
         self._phase = Phase.AWAY
         self._human: ScriptedHuman | None = None
+        self._newest: privileged.SimState | None = None  # looked at
+        self._mode: int | None = None
         self._pressed = False
         self._joy_stamp = 0  # ns
         self._labels = 0
@@ -71,13 +76,14 @@ class ScriptedHumanNode(Node):
         self._leader_msg = JointState(name=self._contract.joint_names)
         self._label_client = self.create_client(LabelEpisode, "episode/label")
         self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
+        self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
         self.create_subscription(
             EpisodeEvent, "episode/event", self._on_event, qos.command_subscription(self._lockstep)
         )
         self.create_subscription(Float64MultiArray, "sim/state", self._on_state, privileged.QOS)
         self._diagnostics = Diagnostics(self, self._report)
-        self._unmoved = 0  # timer ticks without a new state
-        self.create_timer(1.0, self._watch_for_standstill, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._ignored = self._still = 0  # looks since the robot was last seen to follow, and to move
+        self.create_timer(LOOK, self._watch_the_robot, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- the course of an episode ------------------------------------------------------------------------------
 
@@ -98,7 +104,9 @@ class ScriptedHumanNode(Node):
         running = self._task.episode_id and self._task.episode_id == self._started
         can_drive = self._task.supervision == "watch" or self._leader.get_subscription_count() > 0
         if self._phase is Phase.AWAY and running and can_drive:
-            self._phase, self._human, self._problem = Phase.PRESENT, None, None
+            # On a robot the leader may still be fresh from the episode before, and far from the robot.
+            self._phase = Phase.PRESENT if self._lockstep else Phase.ALIGNING
+            self._human = self._problem = None
             self._look()
 
     def _leave(self) -> None:
@@ -107,9 +115,12 @@ class ScriptedHumanNode(Node):
             self._started = ""
         self._press(False, self._joy_stamp)
 
+    def _on_mode(self, msg: ControlMode) -> None:
+        self._mode = msg.mode
+
     def _on_state(self, msg: Float64MultiArray) -> None:
         state = privileged.read(msg)
-        self._unmoved = 0
+        self._still = 0
         if state.tick == 0:
             self._states.clear()
             self._mirror(state.key)  # built while nobody waits for it
@@ -120,24 +131,27 @@ class ScriptedHumanNode(Node):
 
     def _look(self) -> None:
         """Act on the states that came in, oldest first."""
-        while self._phase is Phase.PRESENT and self._states:
+        while self._phase in (Phase.ALIGNING, Phase.PRESENT) and self._states:
             state = self._states.popleft()
             try:
-                if self._human is not None:
-                    self._act(state)
-                elif state.tick == 0 or not self._lockstep:
-                    self._human = self._arrive(state)
+                if self._phase is Phase.ALIGNING:
+                    self._newest = state
+                    self._lead(state.stamp, self._look_at(state).joint_positions())
+                elif self._human is not None or state.tick == 0 or not self._lockstep:
                     self._act(state)
             except AloeError as error:
                 self._give_up(str(error))
 
-    def _arrive(self, state: privileged.SimState) -> ScriptedHuman:
+    def _look_at(self, state: privileged.SimState) -> Station:
         station = self._mirror(state.key)
         station.restore(state.snapshot)
-        return ScriptedHuman(station, self._config, self._task.seed, self._task.supervision)
+        return station
 
     def _act(self, state: privileged.SimState) -> None:
-        self._mirror(state.key).restore(state.snapshot)
+        self._newest = state
+        station = self._look_at(state)
+        if self._human is None:
+            self._human = ScriptedHuman(station, self._config, self._task.seed, self._task.supervision)
         action = self._human.update()
         if action.label is not None:
             self._phase = Phase.LABELLED
@@ -145,20 +159,26 @@ class ScriptedHumanNode(Node):
             return
         self._press(action.engaged, state.stamp)
         if action.command is not None:
-            stamps.fill(self._leader_msg.header.stamp, state.stamp)
-            self._leader_msg.position = array("d", action.command.tobytes())
-            self._leader.publish(self._leader_msg)
+            self._lead(state.stamp, action.command)
 
-    def _watch_for_standstill(self) -> None:
-        """As a person would, let go and press again when nothing moves: a takeover can be refused or get lost."""
-        self._unmoved = self._unmoved + 1 if self._pressed and self._phase is Phase.PRESENT else 0
-        if self._unmoved < STANDSTILL:
-            return
-        self._unmoved = 0
-        self.get_logger().warning(f"Nothing moved for {STANDSTILL} s: the dead-man is released and pressed again.")
-        self._press(False, self._joy_stamp)
-        self._press(True, self._joy_stamp)
+    def _lead(self, stamp: int, positions: np.ndarray) -> None:
+        stamps.fill(self._leader_msg.header.stamp, stamp)
+        self._leader_msg.position = array("d", positions.astype(np.float64).tobytes())
         self._leader.publish(self._leader_msg)
+
+    def _watch_the_robot(self) -> None:
+        """As a person would, let go, align and press again when the robot does not follow: a takeover can be refused."""
+        if self._phase is Phase.ALIGNING and self._newest is not None:
+            self._phase, self._human = Phase.PRESENT, None
+            self._act(self._newest)
+        held = self._pressed and self._phase is Phase.PRESENT
+        self._ignored = self._ignored + 1 if held and self._mode != ControlMode.HUMAN else 0
+        self._still = self._still + 1 if held else 0
+        if self._ignored >= IGNORED / LOOK or self._still >= STANDSTILL / LOOK:
+            self._ignored = self._still = 0
+            self.get_logger().warning("The robot does not follow: the dead-man is released and pressed again.")
+            self._press(False, self._joy_stamp)
+            self._phase = Phase.ALIGNING
 
     def _mirror(self, key: privileged.Key) -> Station:
         """Return the station of this process that mirrors the simulator's."""
