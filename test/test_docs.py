@@ -33,3 +33,9 @@ def test_every_parameter_has_a_description(nodes):
 def test_every_number_has_a_range(nodes):
     numbers = [p for parameters in nodes.values() for p in parameters if p.type in ("int", "float")]
     assert [p.name for p in numbers if not p.range] == []
+
+
+def test_readme_has_the_topic_table_of_the_architecture():
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    start = architecture.index("| topic |")
+    assert architecture[start : architecture.index("\n\n", start)] in (ROOT / "README.md").read_text()
