@@ -1,17 +1,13 @@
 """A scripted person at the running graph: watches sim/state, holds the dead-man, moves the leader arm, labels."""
 
 import sys
-from array import array
 from collections import deque
 from enum import Enum
 
-import numpy as np
 from aloe_msgs.msg import ControlMode, EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
-from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Float64MultiArray
 
 from aloe_core.episode.data import Outcome
@@ -22,6 +18,7 @@ from aloe_ros.node import run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
 from aloe_sim.human import HumanConfig, ScriptedHuman, load_human
 from aloe_sim.nodes import privileged
+from aloe_sim.nodes.hand import Hand
 from aloe_sim.station import Station
 
 # Wall seconds between looks at the robot, and after which a held dead-man counts as ignored or the robot as stuck.
@@ -61,19 +58,10 @@ class ScriptedHumanNode(Node):
         self._human: ScriptedHuman | None = None
         self._newest: privileged.SimState | None = None  # looked at
         self._mode: int | None = None
-        self._pressed = False
-        self._joy_stamp = 0  # ns
         self._labels = 0
         self._problem: str | None = None
 
-        takeover = self._contract.takeover
-        self._joy = self.create_publisher(Joy, takeover.joy_topic, qos.DEFAULT)
-        matched = PublisherEventCallbacks(matched=lambda _: self._come())
-        self._leader = self.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT, event_callbacks=matched)
-        buttons = (takeover.deadman_button, takeover.estop_button, takeover.success_button, takeover.failure_button)
-        self._joy_msg = Joy(buttons=[0] * (1 + max(buttons)))
-        self._joy_period = round(min(0.1, self._contract.staleness.teleop) / 2 * 1e9)  # ns
-        self._leader_msg = JointState(name=self._contract.joint_names)
+        self._hand = Hand(self, self._contract, on_listener=self._come)
         self._label_client = self.create_client(LabelEpisode, "episode/label")
         self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
         self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
@@ -102,18 +90,18 @@ class ScriptedHumanNode(Node):
 
     def _come(self) -> None:
         running = self._task.episode_id and self._task.episode_id == self._started
-        can_drive = self._task.supervision == "watch" or self._leader.get_subscription_count() > 0
+        can_drive = self._task.supervision == "watch" or self._hand.has_listener
         if self._phase is Phase.AWAY and running and can_drive:
             # On a robot the leader may still be fresh from the episode before, and far from the robot.
             self._phase = Phase.PRESENT if self._lockstep else Phase.ALIGNING
-            self._human = self._problem = None
+            self._human = self._newest = self._problem = None
             self._look()
 
     def _leave(self) -> None:
         self._phase = Phase.AWAY
         if self._started == self._task.episode_id:  # the next one may have started before its task came
             self._started = ""
-        self._press(False, self._joy_stamp)
+        self._hand.release()
 
     def _on_mode(self, msg: ControlMode) -> None:
         self._mode = msg.mode
@@ -136,7 +124,7 @@ class ScriptedHumanNode(Node):
             try:
                 if self._phase is Phase.ALIGNING:
                     self._newest = state
-                    self._lead(state.stamp, self._look_at(state).joint_positions())
+                    self._hand.lead(state.stamp, self._look_at(state).joint_positions())
                 elif self._human is not None or state.tick == 0 or not self._lockstep:
                     self._act(state)
             except AloeError as error:
@@ -157,27 +145,24 @@ class ScriptedHumanNode(Node):
             self._phase = Phase.LABELLED
             self._label(action.label, state.stamp)
             return
-        self._press(action.engaged, state.stamp)
-        if action.command is not None:
-            self._lead(state.stamp, action.command)
-
-    def _lead(self, stamp: int, positions: np.ndarray) -> None:
-        stamps.fill(self._leader_msg.header.stamp, stamp)
-        self._leader_msg.position = array("d", positions.astype(np.float64).tobytes())
-        self._leader.publish(self._leader_msg)
+        if action.command is None:
+            self._hand.release()
+        else:
+            self._hand.press(state.stamp)
+            self._hand.lead(state.stamp, action.command)
 
     def _watch_the_robot(self) -> None:
-        """As a person would, let go, align and press again when the robot does not follow: a takeover can be refused."""
+        """As a person would, let go, align and press again where the robot does not follow: takeovers get refused."""
         if self._phase is Phase.ALIGNING and self._newest is not None:
             self._phase, self._human = Phase.PRESENT, None
             self._act(self._newest)
-        held = self._pressed and self._phase is Phase.PRESENT
+        held = self._hand.pressed and self._phase is Phase.PRESENT
         self._ignored = self._ignored + 1 if held and self._mode != ControlMode.HUMAN else 0
         self._still = self._still + 1 if held else 0
         if self._ignored >= IGNORED / LOOK or self._still >= STANDSTILL / LOOK:
             self._ignored = self._still = 0
             self.get_logger().warning("The robot does not follow: the dead-man is released and pressed again.")
-            self._press(False, self._joy_stamp)
+            self._hand.release()
             self._phase = Phase.ALIGNING
 
     def _mirror(self, key: privileged.Key) -> Station:
@@ -185,15 +170,6 @@ class ScriptedHumanNode(Node):
         if key not in self._stations:
             self._stations[key] = Station(self._contract, key.task, key.level, key.variant, render=False)
         return self._stations[key]
-
-    def _press(self, pressed: bool, stamp: int) -> None:
-        """Hold or release the dead-man; a held one is repeated, since a joystick that falls silent is a lost one."""
-        if pressed == self._pressed and not (pressed and stamp - self._joy_stamp >= self._joy_period):
-            return
-        self._pressed, self._joy_stamp = pressed, stamp
-        self._joy_msg.buttons[self._contract.takeover.deadman_button] = int(pressed)
-        stamps.fill(self._joy_msg.header.stamp, stamp)
-        self._joy.publish(self._joy_msg)
 
     def _label(self, outcome: Outcome, stamp: int) -> None:
         if not self._label_client.service_is_ready():
@@ -207,7 +183,7 @@ class ScriptedHumanNode(Node):
 
     def _on_labelled(self, future) -> None:
         response = future.result()
-        if not response.success:
+        if not response.success and self._phase is Phase.LABELLED:
             self._give_up(f"Label refused: {response.message}")
 
     def _give_up(self, why: str) -> None:
@@ -216,7 +192,7 @@ class ScriptedHumanNode(Node):
         self._leave()
 
     def _report(self):
-        values = {"episode": self._task.episode_id, "deadman": self._pressed, "labels": self._labels}
+        values = {"episode": self._task.episode_id, "deadman": self._hand.pressed, "labels": self._labels}
         if self._problem:
             return ERROR, self._problem, values
         return OK, self._phase.name.lower(), values
