@@ -6,6 +6,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Speed is measured by benchmarks; on a busy machine a deadline fails at random.
+settings.register_profile("aloe", deadline=None)
+settings.load_profile("aloe")
 
 if "AMENT_PREFIX_PATH" not in os.environ:
     pytest.exit("the environment is not entered: run 'make test', or 'source scripts/env.sh' first", returncode=2)
