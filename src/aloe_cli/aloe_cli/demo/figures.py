@@ -60,7 +60,13 @@ def learning_curve(story: Story, path: Path) -> None:
     left.legend(loc="lower right")
     rounds = range(1, last + 1)
     right.bar(rounds, [i.episodes.intervention_rate for i in story.iterations], color=COLOUR[Source.HUMAN])
-    right.set(xlabel="supervised round", ylabel="share of steps driven by the person", ylim=(0, 1), xticks=list(rounds))
+    right.set(
+        xlabel="supervised round",
+        ylabel="share of steps driven by the person",
+        ylim=(0, 1),
+        xticks=list(rounds),
+        xlim=(0.4, max(last, 3) + 0.6),
+    )
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.tight_layout()
