@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from aloe_msgs.msg import EpisodeEvent, Task
+from aloe_msgs.msg import ControlMode, EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
@@ -26,7 +26,9 @@ class Stage:
         self.joy, self.leader, self.labels = [], [], []
         self.task = node.create_publisher(Task, "task", qos.LATCHED)
         self.event = node.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
-        node.create_subscription(Joy, "joy", self.joy.append, qos.DEFAULT)
+        self.grants_takeovers = True
+        self.mode = node.create_publisher(ControlMode, "control/mode", qos.LATCHED)
+        node.create_subscription(Joy, "joy", self._on_joy, qos.DEFAULT)
         node.create_subscription(JointState, "leader/joint_states", self.leader.append, qos.DEFAULT)
         node.create_service(LabelEpisode, "episode/label", self._on_label)
         self.robot = Arbiter(node)
@@ -41,6 +43,11 @@ class Stage:
             ),
             "the scripted human",
         )
+
+    def _on_joy(self, msg: Joy) -> None:
+        self.joy.append(msg)
+        if self.grants_takeovers:
+            self.mode.publish(ControlMode(mode=ControlMode.HUMAN if self.held else ControlMode.HOLD))
 
     def _on_label(self, request, response):
         self.labels.append(request)
@@ -147,7 +154,9 @@ def test_the_person_waits_until_the_episode_has_started(stage):
     assert privileged.read(stage.robot.states[-1]).tick == 0
 
 
-def test_a_takeover_that_moves_nothing_is_let_go_and_tried_again(stage):
+@pytest.mark.parametrize("granted", [True, False], ids=["granted", "refused"])
+def test_a_takeover_that_moves_nothing_is_let_go_and_tried_again(stage, granted):
+    stage.grants_takeovers = granted
     start = stage.begin("refused", "demonstrate", 1)
     stage.until(lambda: len(stage.joy) >= 3, "the second press")
     assert [m.buttons[DEADMAN] for m in stage.joy] == [1, 0, 1]
