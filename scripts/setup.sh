@@ -128,9 +128,7 @@ colcon_build() (
   # shellcheck source=scripts/env.sh
   source scripts/env.sh
   set -eu
-  skip=()
-  [ "$profile" = full ] || skip=(--packages-skip aloe_sim)
-  exec colcon --log-base build/log build --merge-install --symlink-install "${skip[@]}" --base-paths src \
+  exec colcon --log-base build/log build --merge-install --symlink-install --base-paths src \
     --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release "-DPython3_EXECUTABLE=$PWD/.venv/bin/python"
 )
 
