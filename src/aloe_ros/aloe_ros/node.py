@@ -85,6 +85,19 @@ class AloeLifecycleNode(LifecycleNode):
         return None
 
 
+def drop_qos_events(node: Node) -> None:
+    """Stop watching for QoS events of the endpoints that exist now.
+
+    rclpy builds its wait set anew for every message, and two events an endpoint are a fifth of the CPU time of a node
+    in lock-step. What they warn of, mixed-up QoS, cannot come from outside there.
+    """
+    for endpoint in (*node.publishers, *node.subscriptions):
+        while endpoint.event_handlers:
+            handler = endpoint.event_handlers.pop()
+            node.remove_waitable(handler)
+            handler.destroy()
+
+
 def run(
     make_node: Callable[[], NodeT],
     *,
@@ -102,6 +115,8 @@ def run(
         node = make_node()
         if isinstance(node, AloeLifecycleNode) and node.autostart:
             node.start()
+        if node.has_parameter("lockstep") and node.get_parameter("lockstep").value:
+            drop_qos_events(node)
         executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
         executor.spin()

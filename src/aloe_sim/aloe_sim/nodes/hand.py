@@ -1,10 +1,8 @@
 """What a person holds: the dead-man of a joystick and a leader arm."""
 
 from array import array
-from collections.abc import Callable
 
 import numpy as np
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 
@@ -15,16 +13,14 @@ from aloe_ros import qos, stamps
 class Hand:
     """Publishes joy and leader/joint_states as the contract's takeover section says; stamps in ns."""
 
-    def __init__(self, node: Node, contract: RobotContract, on_listener: Callable[[], None]) -> None:
-        """`on_listener` is called when a reader of the leader arm comes or goes."""
+    def __init__(self, node: Node, contract: RobotContract) -> None:
         takeover = contract.takeover
         self.pressed = False
         self._stamp = 0  # of the newest joy
         self._deadman = takeover.deadman_button
         self._period = round(min(0.1, contract.staleness.teleop) / 2 * 1e9)
         self._joy = node.create_publisher(Joy, takeover.joy_topic, qos.DEFAULT)
-        matched = PublisherEventCallbacks(matched=lambda _: on_listener())
-        self._leader = node.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT, event_callbacks=matched)
+        self._leader = node.create_publisher(JointState, takeover.leader_topic, qos.DEFAULT)
         buttons = (takeover.deadman_button, takeover.estop_button, takeover.success_button, takeover.failure_button)
         self._joy_msg = Joy(buttons=[0] * (1 + max(buttons)))
         self._leader_msg = JointState(name=contract.joint_names)

@@ -61,7 +61,7 @@ class ScriptedHumanNode(Node):
         self._labels = 0
         self._problem: str | None = None
 
-        self._hand = Hand(self, self._contract, on_listener=self._come)
+        self._hand = Hand(self, self._contract)
         self._label_client = self.create_client(LabelEpisode, "episode/label")
         self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
         self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
@@ -153,6 +153,7 @@ class ScriptedHumanNode(Node):
 
     def _watch_the_robot(self) -> None:
         """As a person would, let go, align and press again where the robot does not follow: takeovers get refused."""
+        self._come()  # whoever listens to the leader arm may be there only now
         if self._phase is Phase.ALIGNING and self._newest is not None:
             self._phase, self._human = Phase.PRESENT, None
             self._act(self._newest)

@@ -55,6 +55,8 @@ class SimNode(Node):
         self._state = self.create_publisher(Float64MultiArray, "sim/state", privileged.QOS)
         self._images = [self._image_output(camera) for camera in self._contract.cameras]
         self._clock_msg = Clock()
+        # Every node takes every clock message; in lock-step nothing is timed by it, so ten a second are plenty.
+        self._clock_period = max(1, round(control.rate_hz / 10)) if self._lockstep else 1  # ticks
         self._joint_msg = JointState(name=self._contract.joint_names)
 
         if control.command_kind != "joint_trajectory":
@@ -133,8 +135,9 @@ class SimNode(Node):
     def _observe(self) -> None:
         """Publish everything due at the present stamp, joint states last: they are what asks for a command."""
         station, stamp = self._station, self._stamp
-        stamps.fill(self._clock_msg.clock, stamp)
-        self._clock_publisher.publish(self._clock_msg)
+        if station.tick % self._clock_period == 0:
+            stamps.fill(self._clock_msg.clock, stamp)
+            self._clock_publisher.publish(self._clock_msg)
         for camera, message, publisher in self._images:
             if station.frame_due(camera.name):
                 stamps.fill(message.header.stamp, stamp)
