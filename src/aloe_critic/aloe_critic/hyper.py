@@ -24,9 +24,12 @@ class Hyper(BaseModel):
     failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
 
     # Behaviour cloning, images to chunks end to end
-    bc_steps: int = Field(900, ge=1)
+    bc_steps: int = Field(500, ge=1)
     bc_batch: int = Field(64, ge=1)
     bc_lr: float = Field(1e-3, gt=0)
+    bc_head_steps: int = Field(1000, ge=1)  # of the head alone on frozen features, after the end-to-end steps
+    head_batch: int = Field(256, ge=1)
+    head_lr: float = Field(5e-4, gt=0)
     image_shift: int = Field(0, ge=0)  # pixels of random shift; cameras are fixed, and 2 pixels are 1 cm on the table
     brightness: float = Field(0.1, ge=0)  # relative random brightness and contrast
     state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
@@ -53,7 +56,8 @@ class Hyper(BaseModel):
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
-    actor_steps: int = Field(600, ge=1)
+    actor_steps: int = Field(300, ge=1)  # end to end, batches of bc_batch
+    actor_head_steps: int = Field(800, ge=1)
     actor_lr: float = Field(7e-4, gt=0)
     refresh_steps: int = Field(
         800, ge=0

@@ -20,7 +20,17 @@ from aloe_critic.td import ChunkTable, data_tokens, fit_critic, new_critic, samp
 from synthetic import reach_episode, small_contract
 
 QUIET = lambda *_: None  # noqa: E731
-SMALL = {"keypoints": 8, "width_head": 96, "critic_width": 32, "critic_layers": 2, "image_shift": 0, "threads": 1}
+SMALL = {
+    "keypoints": 8,
+    "width_head": 96,
+    "critic_width": 32,
+    "critic_layers": 2,
+    "image_shift": 0,
+    "threads": 1,
+    "bc_head_steps": 100,
+    "head_batch": 64,
+    "actor_head_steps": 20,
+}
 
 
 def replay_of(contract, episodes):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "src" / "aloe_core" / "test"))
 import bagmaker
 
 CONTRACT = str(ROOT / "config" / "robots" / "aloha_sim.yaml")
-TINY = {"threads": 1, "width_head": 16, "keypoints": 4, "bc_batch": 4, "bc_steps": 2}
+TINY = {"threads": 1, "width_head": 16, "keypoints": 4, "bc_batch": 4, "bc_steps": 2, "bc_head_steps": 2}
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from aloe_cli.errors import AloeFailure
+from aloe_ros.probe import Probe
 
 STARTUP = 60.0  # s until every service of the graph must answer
 
@@ -153,6 +154,14 @@ class Graph:
                 self._check_alive(name)
                 if time.monotonic() > deadline:
                     raise AloeFailure(f"{name} did not come up within {STARTUP:.0f} s; see {self._log}.")
+        # Only now: what is proven holds for the clients made before.
+        actions = [f"{name}/_action/send_goal" for name in ("episodes/run", "trainer/train")]
+        for probe in [Probe(self._node, service) for service in (*actions, "policy/load_checkpoint")]:
+            while not probe.done():
+                self._executor.spin_once(timeout_sec=0.1)
+                self._check_alive("start")
+                if time.monotonic() > deadline:
+                    raise AloeFailure(f"The graph does not answer after {STARTUP:.0f} s; see {self._log}.")
 
     def _check_alive(self, what: str) -> None:
         code = self._process.poll()

@@ -15,21 +15,21 @@ class Plan:
     name: str
     task: str = "sorting"
     level: str = "easy"
-    demonstrations: int = 30
-    iterations: int = 3
-    supervised: int = 25  # episodes an iteration
-    evaluated: int = 30  # episodes before and after
+    demonstrations: int = 10
+    iterations: int = 2
+    supervised: int = 20  # episodes an iteration
+    evaluated: int = 40  # episodes before and after
     bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
     aloe: dict[str, object] = field(default_factory=dict)
 
 
-FULL = Plan("full", bc={"bc_steps": 700})
+FULL = Plan("full")
 SMOKE = Plan(
     "smoke",
     demonstrations=2,
     iterations=1,
     supervised=2,
     evaluated=2,
-    bc={"bc_steps": 20, "bc_batch": 16},
-    aloe={"critic_steps": 40, "critic_batch": 64, "actor_steps": 20, "refresh_steps": 10},
+    bc={"bc_steps": 20, "bc_batch": 16, "bc_head_steps": 20},
+    aloe={"critic_steps": 40, "critic_batch": 64, "actor_steps": 20, "actor_head_steps": 20, "refresh_steps": 10},
 )

@@ -39,11 +39,20 @@ def learn_select(job: Job) -> Learned:
     weight, found = weigh(critic, policy, table, bank[:, : hyper.value_samples], hyper)
     metrics |= found
     rows = torch.arange(len(windows))
-    metrics["actor_loss"] = bc.fit(
-        policy, job, windows, rows, steps=hyper.actor_steps, lr=hyper.actor_lr, weight=weight, phase="actor"
-    )
+    bc.fit(policy, job, windows, rows, steps=hyper.actor_steps, lr=hyper.actor_lr, weight=weight, phase="actor")
     # The encoder moved with the policy, and on the robot the critic judges the new policy's chunks.
     table = ChunkTable(windows, compute_features(policy, job.replay), table.state)
+    metrics["actor_loss"] = bc.fit_head(
+        policy,
+        job,
+        windows,
+        rows,
+        table.z,
+        steps=hyper.actor_head_steps,
+        lr=hyper.head_lr,
+        weight=weight,
+        phase="actor, head",
+    )
     bank = sample_bank(policy, critic, table, hyper.bank)
     found = fit_critic(critic, policy, table, bank, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
     metrics |= {f"{name}_new_policy": value for name, value in found.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from aloe_core.contract import RobotContract
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
+from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job, Learned, check_finite
 from aloe_critic.replay import Replay, Windows
@@ -28,7 +29,10 @@ def learn(job: Job) -> Learned:
     if len(rows) == 0:
         raise AloeError("Behaviour cloning: no successful demonstration among the bags; record or label some.")
     policy = job.policy or new_policy(job.contract, job.hyper, job.replay, windows, rows)
-    loss = fit(policy, job, windows, rows, steps=job.hyper.bc_steps, lr=job.hyper.bc_lr)
+    hyper = job.hyper
+    fit(policy, job, windows, rows, steps=hyper.bc_steps, lr=hyper.bc_lr)
+    z = compute_features(policy, job.replay)
+    loss = fit_head(policy, job, windows, rows, z, steps=hyper.bc_head_steps, lr=hyper.head_lr)
     return Learned(policy, None, 1, {"bc_loss": loss, "bc_windows": len(rows)})
 
 
@@ -91,6 +95,46 @@ def fit(
         if step % 10 == 9 or step == steps - 1:
             job.progress(phase, step + 1, steps, loss.item())
     policy.eval()
+    return sum(recent) / max(1, len(recent))
+
+
+def fit_head(
+    policy: FlowPolicy,
+    job: Job,
+    windows: Windows,
+    rows: Tensor,
+    z: Tensor,
+    *,
+    steps: int,
+    lr: float,
+    weight: Tensor | None = None,
+    phase: str = "cloning, head",
+) -> float:
+    """Flow matching of the head alone on features z [observations, Z]; returns the mean loss of the last tenth.
+
+    The flow needs far more samples of noise and time than the encoder needs pictures (measured: 0.57 to 0.97 success
+    from the same 30 demonstrations), and without the encoder a sample costs a tenth.
+    """
+    hyper, state = job.hyper, job.replay.state()
+    optimizer = torch.optim.AdamW(policy.head.parameters(), lr=lr, weight_decay=1e-4, fused=True)
+    policy.head.train()
+    chance = torch.ones(len(rows)) if weight is None else weight
+    recent: list[float] = []
+    for step in range(steps):
+        _set_lr(optimizer, lr, step, steps)
+        pick = rows[torch.multinomial(chance, hyper.head_batch, replacement=True)]
+        obs = windows.obs[pick]
+        loss = policy.flow_loss(z[obs], state[obs], windows.chunk[pick], windows.plan_length[pick]).mean()
+        check_finite(loss, phase, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.head.parameters(), hyper.clip)
+        optimizer.step()
+        if step >= 0.9 * steps:
+            recent.append(loss.item())
+        if step % 20 == 19 or step == steps - 1:
+            job.progress(phase, step + 1, steps, loss.item())
+    policy.head.eval()
     return sum(recent) / max(1, len(recent))
 
 
