@@ -29,7 +29,8 @@ for number in range(2):
     take.run(40, source=int(Source.HUMAN))
     take.writer.close(bagmaker.labels(steps=40))
 small = {"threads": 1, "width_head": 32, "keypoints": 4, "critic_width": 16, "bc_batch": 8, "critic_batch": 16}
-few = {"bc_steps": 3, "bc_head_steps": 3, "critic_steps": 3, "actor_steps": 3, "actor_head_steps": 3, "refresh_steps": 2}
+steps = ("bc_steps", "bc_head_steps", "critic_steps", "actor_steps", "actor_head_steps", "refresh_steps")
+few = dict.fromkeys(steps, 3)
 for method in ("bc", "aloe_select"):
     request = TrainRequest([str(out / "bags")], str(out / "checkpoints"), contract, method, "", small | few)
     result = train(request)

@@ -25,7 +25,6 @@ SMALL = {
     "width_head": 96,
     "critic_width": 32,
     "critic_layers": 2,
-    "image_shift": 0,
     "threads": 1,
     "bc_head_steps": 100,
     "head_batch": 64,
