@@ -13,6 +13,7 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 
 from aloe_core.contract import RobotContract, load_contract
+from aloe_ros.probe import Probe
 from aloe_ros.testing import Spinner, own_domain, stop
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,7 @@ class Graph:
         self.node = Node("test_operator", namespace=namespace)
         self._spinner = Spinner(self.node)
         self._episodes = ActionClient(self.node, RunEpisodes, "episodes/run")
+        self._probe = Probe(self.node, "episodes/run/_action/send_goal")
 
     def until(self, condition, what: str, timeout: float = 60.0) -> None:
         """Handle messages until `condition()`; AssertionError with the log if the graph ends or time runs out."""
@@ -72,6 +74,7 @@ class Graph:
     def run(self, supervision: str, seeds: list[int], time_limit: float = 0.0) -> RunEpisodes.Result:
         """Run one episode a seed and return the result, which must be a success."""
         self.until(self._episodes.server_is_ready, "episodes/run is there")
+        self.until(self._probe.done, "episode_manager knows us")
         goal = RunEpisodes.Goal(
             task="sorting", level="easy", seeds=seeds, supervision=supervision, time_limit=time_limit
         )

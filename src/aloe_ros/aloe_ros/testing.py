@@ -12,6 +12,8 @@ from pathlib import Path
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from aloe_ros.probe import Probe
+
 
 def own_domain() -> str:
     """Return a ROS_DOMAIN_ID for this test process, set in its environment for the nodes it starts too."""
@@ -52,6 +54,8 @@ class Spinner:
 
     def __init__(self, *nodes: Node) -> None:
         self.executor = SingleThreadedExecutor()
+        self._node = nodes[0]
+        self._known: set = set()  # clients whose server knows them
         for node in nodes:
             self.executor.add_node(node)
 
@@ -66,6 +70,9 @@ class Spinner:
     def call(self, client, request, timeout: float = 20.0):
         """Call a service and return its response."""
         self.until(client.service_is_ready, f"service {client.srv_name} is there", timeout)
+        if client not in self._known:
+            self.until(Probe(self._node, client.srv_name).done, f"the node of {client.srv_name} knows us", timeout)
+            self._known.add(client)
         future = client.call_async(request)
         self.until(future.done, f"service {client.srv_name} answers", timeout)
         return future.result()

@@ -8,6 +8,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aloe_core.errors import AloeError
+from aloe_ros.probe import Probe
 
 _DISCOVERY = 10.0  # s; a node that is up is found well within it
 
@@ -16,6 +17,8 @@ class Waiter:
     """`until` resumes when `notify` is called after something changed; time-outs are looked at ten times a second."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
+        self._known: set = set()  # clients whose server knows them
         self._waiting: list[Future] = []
         self._timer = node.create_timer(0.1, self.notify, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -41,6 +44,10 @@ class Waiter:
         discovery = min(timeout, _DISCOVERY)
         if not await self.until(client.service_is_ready, discovery):
             raise AloeError(f"Service {client.srv_name}: nobody offers it after {discovery:g} s; is its node running?")
+        if client not in self._known:
+            if not await self.until(Probe(self._node, client.srv_name).done, timeout):
+                raise AloeError(f"Service {client.srv_name}: its node does not answer after {timeout:g} s.")
+            self._known.add(client)
         future = client.call_async(request)
         future.add_done_callback(lambda _: self.notify())
         if not await self.until(future.done, timeout):
