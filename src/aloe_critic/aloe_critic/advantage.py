@@ -27,6 +27,18 @@ def advantages(
     return torch.cat(a), torch.cat(q)
 
 
+def scale_advantages(advantage: Tensor, how: str) -> Tensor:
+    """Advantages in units in which beta means the same for every task: by standard deviation, or as normal scores.
+
+    Chunks that end an episode have advantages many times the spread of the rest; divided by the standard deviation
+    they take the whole effective size for themselves and the rest stays almost unweighted. Ranks do not care.
+    """
+    if how == "std":
+        return advantage / advantage.std().clamp_min(1e-6)
+    rank = advantage.argsort().argsort().to(advantage.dtype)
+    return torch.special.ndtri((rank + 0.5) / len(advantage))
+
+
 def advantage_weights(advantage: Tensor, beta: float, epsilon: float) -> Tensor:
     """w = exp(clip(A / beta, -epsilon, epsilon)); 1 at A = 0, within [e^-epsilon, e^epsilon]."""
     return (advantage / beta).clamp(-epsilon, epsilon).exp().detach()

@@ -55,13 +55,13 @@ class Hyper(BaseModel):
     value_samples: int = Field(8, ge=1)  # N chunks for V(s), at most `bank`; the paper's 4 leaves more noise
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
-    effective_size: float = Field(0.3, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
-    actor_steps: int = Field(300, ge=1)  # end to end, batches of bc_batch
-    actor_head_steps: int = Field(800, ge=1)
+    advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)
+    effective_size: float = Field(0.2, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
+    actor_steps: int = Field(400, ge=1)  # end to end, batches of bc_batch
+    actor_head_steps: int = Field(1500, ge=1)
     actor_lr: float = Field(7e-4, gt=0)
-    refresh_steps: int = Field(
-        800, ge=0
-    )  # critic steps on the improved policy, since it will be asked about its chunks
+    # Critic steps on the improved policy, since it will be asked about that one's chunks.
+    refresh_steps: int = Field(600, ge=0)
 
     # What runs on the robot
     candidates: int = Field(8, ge=1)  # chunks sampled; the one with the highest Q_pess is sent

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aloe_core.errors import AloeError
-from aloe_critic.advantage import advantage_weights, effective_size, fit_beta
+from aloe_critic.advantage import advantage_weights, effective_size, fit_beta, scale_advantages
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.td import td_target
 
@@ -24,6 +24,14 @@ def test_weights_are_one_at_zero_advantage_and_clip_at_epsilon():
 def test_weights_stay_between_the_clips(advantage, beta, epsilon):
     w = advantage_weights(torch.tensor(advantage), beta, epsilon)
     assert (w >= math.exp(-epsilon) * 0.999).all() and (w <= math.exp(epsilon) * 1.001).all()
+
+
+def test_ranked_advantages_keep_their_order_and_forget_their_tails():
+    advantage = torch.tensor([-0.1, 50.0, 0.2, -3.0, 0.0])
+    scores = scale_advantages(advantage, "rank")
+    assert torch.equal(scores.argsort(), advantage.argsort())
+    assert scores.abs().max() < 1.3 and scores[4] == pytest.approx(0.0)
+    assert scale_advantages(advantage, "std").std() == pytest.approx(1.0)
 
 
 def test_weights_carry_no_gradient():

@@ -16,9 +16,9 @@ class Plan:
     task: str = "sorting"
     level: str = "easy"
     demonstrations: int = 10
-    iterations: int = 2
-    supervised: int = 20  # episodes an iteration
-    evaluated: int = 40  # episodes before and after
+    iterations: int = 3
+    supervised: int = 25  # episodes an iteration
+    evaluated: int = 30  # episodes before and after
     bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
     aloe: dict[str, object] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aloe_core.episode.data import Outcome, Source
-from aloe_critic.advantage import advantage_weights, advantages, effective_size, fit_beta
+from aloe_critic.advantage import advantage_weights, advantages, effective_size, fit_beta, scale_advantages
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job, Learned
@@ -72,7 +72,7 @@ def weigh(
 ) -> tuple[Tensor, dict[str, object]]:
     """Return w [N] with mean 1, and what an operator should see of it."""
     advantage, q = advantages(critic, policy, table, bank)
-    scaled = advantage / advantage.std().clamp_min(1e-6)
+    scaled = scale_advantages(advantage, hyper.advantage_scale)
     beta = fit_beta(scaled, hyper)
     weight = advantage_weights(scaled, beta, hyper.epsilon)
     clipped = float(((scaled / beta).abs() >= hyper.epsilon).float().mean())
