@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import rclpy
@@ -20,6 +21,7 @@ from aloe_sim.nodes import privileged
 
 CONTRACT = Path(__file__).parents[3] / "config/robots/aloha_sim.yaml"
 ROBOT = load_contract(CONTRACT)
+PATIENCE = 60.0  # s; generous, since test machines may be busy
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def running(log: Path, *names: str, **parameters: object) -> Iterator[Node]:
 
 
 def _stop_cleanly(process, output: Path) -> None:
-    assert stop(process) == 0, output.read_text()
+    assert stop(process, PATIENCE) == 0, output.read_text()
 
 
 class Arbiter:
@@ -53,7 +55,7 @@ class Arbiter:
 
     def __init__(self, node: Node) -> None:
         self.spinner = Spinner(node)
-        self.until, self.call = self.spinner.until, self.spinner.call
+        self.until, self.call = partial(self.spinner.until, timeout=PATIENCE), self.spinner.call
         self.joints, self.states, self.clock = [], [], []
         self.images = {name: [] for name in ROBOT.camera_names}
         self.commands = node.create_publisher(JointTrajectory, "command/joint_trajectory", qos.COMMAND)
@@ -71,7 +73,7 @@ class Arbiter:
 
     def reset(self, seed: int, task: str = "sorting", level: str = "easy"):
         request = ResetStation.Request(task=task, level=level, seed=seed)
-        return self.call(self.reset_client, request, timeout=60)  # the first one builds the station
+        return self.call(self.reset_client, request, timeout=PATIENCE)  # the first one builds the station
 
     def send(self, stamp: int, positions, names=None) -> None:
         msg = JointTrajectory(joint_names=list(names or ROBOT.joint_names))
