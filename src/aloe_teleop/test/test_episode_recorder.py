@@ -23,6 +23,7 @@ from aloe_msgs.msg import (
     ValueEstimate,
 )
 from aloe_msgs.srv import StartRecording, StopRecording
+from rclpy.duration import Duration
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, Joy
 from std_msgs.msg import String
@@ -83,6 +84,9 @@ class Graph:
         self.checkpoint.publish(Checkpoint(version="v1"))
         self.mode.publish(ControlMode(mode=ControlMode.RESET))
         self.task.publish(Task(task="sorting", episode_id=episode_id, supervision="watch"))
+        # A publisher may know its reader before the reader knows it; until then only the last message is kept.
+        for publisher in (*self.infos, self.checkpoint, self.mode, self.task):
+            assert publisher.wait_for_all_acked(Duration(seconds=20.0))
 
     def start(self, episode_id: str, **fields):
         request = StartRecording.Request(episode_id=episode_id, task="sorting", seed=5, **fields)
