@@ -97,7 +97,7 @@ def _shade_sources(axis: plt.Axes, episode: EpisodeData) -> None:
         axis.axvspan(begin * episode.dt, end * episode.dt, color=colour, alpha=0.15, lw=0)
 
 
-def episode_gif(episode: EpisodeData, trace: ValueTrace | None, path: Path, scale: int = 3) -> None:
+def episode_gif(episode: EpisodeData, trace: ValueTrace | None, path: Path, scale: int = 2) -> None:
     """All cameras side by side with who drives, the time and Q, at 10 frames a second."""
     cameras = list(episode.frames)
     first = episode.frames[cameras[0]]

@@ -18,7 +18,7 @@ class Plan:
     demonstrations: int = 10
     iterations: int = 3
     supervised: int = 25  # episodes an iteration
-    evaluated: int = 30  # episodes before and after
+    evaluated: int = 50  # episodes before and after
     bc: dict[str, object] = field(default_factory=dict)  # overrides of aloe_critic.hyper
     aloe: dict[str, object] = field(default_factory=dict)
 
