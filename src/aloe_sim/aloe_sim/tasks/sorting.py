@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from aloe_core.rotations import quaternion_from_euler
 from aloe_sim.scene import WORLD_BIT
 from aloe_sim.tasks.base import Goal, Scene, Task, Verdict
 
@@ -65,7 +66,8 @@ class Sorting(Task):
             side = first * (-1.0) ** i
             yaw = rng.uniform(-YAW, YAW)
             place = [side * rng.uniform(*X_RANGE), rng.uniform(*Y_RANGE), BLOCK + 0.001]
-            data.joint(item).qpos[:] = [*place, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+            x, y, z, w = quaternion_from_euler(0.0, 0.0, yaw)
+            data.joint(item).qpos[:] = [*place, w, x, y, z]  # MuJoCo puts w first
         what = f"{self.colours[0]} block" if len(self.items) == 1 else "blocks"
         return str(rng.choice(PHRASES)).format(what, "it" if len(self.items) == 1 else "them")
 
