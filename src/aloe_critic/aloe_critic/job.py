@@ -27,6 +27,7 @@ class Job:
     progress: Progress
     policy: FlowPolicy | None = None  # to start from; None = from scratch
     critic: ChunkCritic | None = None
+    reward_scale: tuple[float, float] | None = None  # (max_length, C_fail) in steps that `critic` was fitted with
 
     def needs_policy(self, method: str) -> FlowPolicy:
         """Return the policy to improve; AloeError if there is none."""
@@ -44,6 +45,7 @@ class Learned:
     policy: FlowPolicy
     critic: ChunkCritic | None
     candidates: int  # chunks to sample on the robot
+    reward_scale: tuple[float, float] | None = None
     metrics: dict[str, object] = field(default_factory=dict)
 
 

@@ -67,7 +67,11 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
     replay = Replay(contract, hyper.stride, buckets)
     set_aside = load_bags(replay, request.bag_dirs, contract, progress)
-    job = Job(contract, replay, hyper, progress, init.policy if init else None, init.critic if init else None)
+    job = Job(contract, replay, hyper, progress)
+    if init:
+        job.policy, job.critic = init.policy, init.critic
+        scale = init.config.get("reward_scale")
+        job.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
     learned = learn(job)
     learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
     path = publish(root, request.method, learned, hyper, contract, init.version if init else "")
@@ -133,6 +137,7 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
             "policy": policy.config.model_dump(mode="json"),
             "critic": learned.critic.config.model_dump(mode="json") if learned.critic is not None else None,
             "candidates": learned.candidates,
+            "reward_scale": learned.reward_scale,
             "hyper": hyper.model_dump(mode="json"),
         },
         norm={

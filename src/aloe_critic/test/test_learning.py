@@ -131,3 +131,28 @@ def test_improvement_prefers_what_the_critic_prefers():
     assert learned.candidates == 8 and 0 < learned.metrics["effective_size"] <= 1
     assert learned.metrics["weight_share_human"] > 0.6 > learned.metrics["weight_share_policy"]
     assert aloe.learn(job).candidates == 1
+
+
+def test_critic_that_goes_on_learning_keeps_its_reward_scale():
+    contract = small_contract()
+    few = {"bc_steps": 5, "bc_batch": 8, "critic_steps": 5, "actor_steps": 2, "refresh_steps": 2}
+    job = job_of(contract, [reach_episode(contract, 0)], **few)
+    job.policy = bc.learn(job).policy
+    first = aloe.learn_select(job)
+    assert first.reward_scale == (40.0, 40.0)
+    longer = job_of(contract, [reach_episode(contract, 0), reach_episode(contract, 1, steps=60)], **few)
+    again = replace(longer, policy=first.policy, critic=first.critic, reward_scale=first.reward_scale)
+    assert aloe.learn_select(again).metrics["max_length"] == 40.0
+    fresh = replace(longer, policy=first.policy)
+    assert aloe.learn_select(fresh).metrics["max_length"] == 60.0
+
+
+def test_holds_are_not_imitated():
+    contract = small_contract()
+    few = {"bc_steps": 5, "bc_batch": 8, "critic_steps": 5, "actor_steps": 2, "refresh_steps": 2}
+    job = job_of(contract, [reach_episode(contract, 0)], **few)
+    policy = bc.learn(job).policy
+    held = job_of(contract, [reach_episode(contract, 1, source=Source.HOLD)], **few)
+    held.policy = policy
+    with pytest.raises(AloeError, match="no step of a policy or a person"):
+        aloe.learn_select(held)

@@ -1,6 +1,8 @@
 """The life of a node: lifecycle base class and the `main()` of every entry point."""
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -126,6 +128,9 @@ def run(
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     finally:
+        # A second Ctrl-C must not interrupt what ends here, e.g. the recorder closing its bag.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             if close is not None:
                 close(node)

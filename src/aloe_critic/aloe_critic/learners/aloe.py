@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aloe_core.episode.data import Outcome, Source
+from aloe_core.errors import AloeError
 from aloe_critic.advantage import advantage_weights, advantages, effective_size, fit_beta, scale_advantages
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
@@ -27,7 +28,9 @@ def learn(job: Job) -> Learned:
 def learn_select(job: Job) -> Learned:
     """ALOE, and on the robot the best of several sampled chunks by Q_pess."""
     hyper, policy = job.hyper, job.needs_policy("aloe")
-    max_length, failure_cost = reward_scale(job.replay, hyper)
+    # A critic that goes on learning keeps its units, or its values would mean something else from round to round.
+    scale = (job.critic is not None and job.reward_scale) or reward_scale(job.replay, hyper)
+    max_length, failure_cost = scale
     windows = job.replay.windows(gamma=hyper.gamma, max_length=max_length, failure_cost=failure_cost)
     job.progress("features", 0, 1, 0.0)
     table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state())
@@ -38,7 +41,11 @@ def learn_select(job: Job) -> Learned:
     metrics |= fit_critic(critic, policy, table, bank, hyper, hyper.critic_steps, job.progress)
     weight, found = weigh(critic, policy, table, bank[:, : hyper.value_samples], hyper)
     metrics |= found
-    rows = torch.arange(len(windows))
+    drivers = torch.tensor([int(Source.POLICY), int(Source.HUMAN)], dtype=windows.source.dtype)
+    rows = torch.isin(windows.source, drivers).nonzero().squeeze(1)  # nobody wants to imitate a hold
+    if len(rows) == 0:
+        raise AloeError("ALOE: no step of a policy or a person among the bags; record some first.")
+    weight = weight[rows]
     bc.fit(policy, job, windows, rows, steps=hyper.actor_steps, lr=hyper.actor_lr, weight=weight, phase="actor")
     # The encoder moved with the policy, and on the robot the critic judges the new policy's chunks.
     table = ChunkTable(windows, compute_features(policy, job.replay), table.state)
@@ -56,7 +63,7 @@ def learn_select(job: Job) -> Learned:
     bank = sample_bank(policy, critic, table, hyper.bank)
     found = fit_critic(critic, policy, table, bank, hyper, hyper.refresh_steps, job.progress, "critic on new policy")
     metrics |= {f"{name}_new_policy": value for name, value in found.items()}
-    return Learned(policy, critic, hyper.candidates, metrics)
+    return Learned(policy, critic, hyper.candidates, scale, metrics)
 
 
 def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:

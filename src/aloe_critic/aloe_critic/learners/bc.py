@@ -33,7 +33,7 @@ def learn(job: Job) -> Learned:
     fit(policy, job, windows, rows, steps=hyper.bc_steps, lr=hyper.bc_lr)
     z = compute_features(policy, job.replay)
     loss = fit_head(policy, job, windows, rows, z, steps=hyper.bc_head_steps, lr=hyper.head_lr)
-    return Learned(policy, None, 1, {"bc_loss": loss, "bc_windows": len(rows)})
+    return Learned(policy, None, 1, None, {"bc_loss": loss, "bc_windows": len(rows)})
 
 
 def new_policy(contract: RobotContract, hyper: Hyper, replay: Replay, windows: Windows, rows: Tensor) -> FlowPolicy:

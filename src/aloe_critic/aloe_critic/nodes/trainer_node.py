@@ -126,9 +126,12 @@ class TrainerNode(Node):
         finally:
             ended.set()
         self._announce(Path(outcome["uri"]))
+        set_aside = outcome.get("set_aside", {})
+        for bag, reason in set_aside.items():
+            self.get_logger().warning(f"Set aside {bag}: {reason}")
         result = Train.Result(
             success=True,
-            message=f"Published {outcome['version']}.",
+            message=f"Published {outcome['version']}" + (f"; {len(set_aside)} bags set aside." if set_aside else "."),
             uri=outcome["uri"],
             version=outcome["version"],
             episodes=int(outcome["episodes"]),

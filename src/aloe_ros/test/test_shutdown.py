@@ -1,0 +1,41 @@
+"""Ending a node: what has begun to close is finished, however often the operator presses Ctrl-C."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+NODE = """
+import sys
+from rclpy.node import Node
+from aloe_ros.node import run
+
+class Closing(Node):
+    def __init__(self):
+        super().__init__("closing")
+        self.create_timer(0.01, lambda: print("ready", flush=True))
+
+def close(node):
+    print("closing", flush=True)
+    sys.stdin.readline()  # still busy when the second signal comes
+    print("closed", flush=True)
+
+sys.exit(run(Closing, close=close))
+"""
+
+
+def test_second_sigint_does_not_interrupt_the_closing():
+    with subprocess.Popen(
+        [sys.executable, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        while process.stdout.readline() != "closing\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate("go on\n", timeout=30)
+        assert out == "closed\n"
+        assert process.returncode == 0
