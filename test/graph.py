@@ -11,6 +11,7 @@ from action_msgs.msg import GoalStatus
 from aloe_msgs.action import RunEpisodes
 from rclpy.action import ActionClient
 from rclpy.node import Node
+from rclpy.task import Future
 
 from aloe_core.contract import RobotContract, load_contract
 from aloe_ros.probe import Probe
@@ -71,8 +72,8 @@ class Graph:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._tail()}") from error
 
-    def run(self, supervision: str, seeds: list[int], time_limit: float = 0.0) -> RunEpisodes.Result:
-        """Run one episode a seed and return the result, which must be a success."""
+    def begin(self, supervision: str, seeds: list[int], time_limit: float = 0.0) -> Future:
+        """Start one episode a seed and return the future of the answer."""
         self.until(self._episodes.server_is_ready, "episodes/run is there")
         self.until(self._probe.done, "episode_manager knows us")
         goal = RunEpisodes.Goal(
@@ -80,11 +81,20 @@ class Graph:
         )
         sent = self._episodes.send_goal_async(goal)
         self.until(sent.done, "the goal is taken")
-        result = sent.result().get_result_async()
+        return sent.result().get_result_async()
+
+    def run(self, supervision: str, seeds: list[int], time_limit: float = 0.0) -> RunEpisodes.Result:
+        """Run one episode a seed and return the result, which must be a success."""
+        result = self.begin(supervision, seeds, time_limit)
         self.until(result.done, f"episodes {seeds} are done", timeout=240.0)
         answer = result.result()
         assert answer.status == GoalStatus.STATUS_SUCCEEDED, f"{answer.result.message}\n{self._tail()}"
         return answer.result
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launch runner; the nodes are its children."""
+        return self._process.pid
 
     def close(self) -> int:
         """Interrupt the launch and return its exit code."""
