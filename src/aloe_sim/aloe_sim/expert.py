@@ -1,30 +1,29 @@
 """A scripted expert: from any state of the scene, the next command of someone who knows the task.
 
-What it does is decided anew at every tick from the scene alone (what is held, where the pads are), so it can be
-engaged in the middle of anything; only the motion towards it is smoothed over time.
+What the hands should do is the task's tactic; here it becomes motion: smooth, within limits, and as skilled as asked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from aloe_sim.kinematics import ARMS, WRIST_ROTATE, inverse, nearest_reachable, wrist_for
-from aloe_sim.station import HOME_GRIPPER, HOME_POINT, Station
-from aloe_sim.tasks.base import Goal
+from aloe_sim.kinematics import Pose, angle_between, turn
+from aloe_sim.station import Station
+from aloe_sim.tactics import go_home
+from aloe_sim.tasks.base import Intention
 
 SPEED = 0.24  # m/s of the pinch point
 ACCELERATION = 2.0  # m/s^2
 GAIN = 5.0  # 1/s, how sharply a target is approached
+TURN_SPEED = 1.6  # rad/s of the hand
+TURN_ACCELERATION = 20.0  # rad/s^2
 JOINT_SPEED = 2.0  # rad/s, at most, and never as fast as the contract allows
-GRIP = 0.023  # m, finger command that squeezes a block
-GRASP_HEIGHT = 0.020  # m, of the pinch point over the table
-CLEARANCE = 0.06  # m above the grasp while not over the block
-AT_ITEM = 0.012  # m, horizontal error at which the fingers may go down and close
-AT_BIN = 0.03  # m
-WOBBLE_TIME = 0.3  # s over which the hand's wandering is correlated
+WANDER_TIME = 0.3  # s over which the hand's wandering is correlated
+PAUSE = (0.3, 1.0)  # s, shortest and longest hesitation
+LEASH = 0.05  # m that the set point may be ahead of the hand
 
 
 class Skill(BaseModel):
@@ -34,17 +33,10 @@ class Skill(BaseModel):
 
     speed: float = Field(1.0, gt=0, le=2)  # of the natural speed
     speed_spread: float = Field(0.0, ge=0, lt=1)  # fraction, either way, drawn per engagement
-    aim_spread: float = Field(0.0, ge=0)  # m, error of where the block is thought to be, drawn per attempt
-    wobble: float = Field(0.0, ge=0)  # m, slow wandering of the hand
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a hand should do next."""
-
-    point: np.ndarray  # [3], m, where the pinch point should go
-    grip: float  # m, finger command
-    wrist: float = WRIST_ROTATE  # rad, wrist_rotate command
+    aim_spread: float = Field(0.0, ge=0, le=0.1)  # m, error of where things are thought to be, drawn per attempt
+    wobble: float = Field(0.0, ge=0, le=0.1)  # m, slow wandering of the hand
+    delay: float = Field(0.0, ge=0, le=1.0)  # s from seeing to moving
+    hesitation: float = Field(0.0, ge=0, le=2.0)  # pauses a second
 
 
 class Expert:
@@ -55,89 +47,74 @@ class Expert:
         self._skill = skill = skill or Skill()
         self._rng = np.random.default_rng(seed)
         names = station.contract.joint_names
-        self._columns = {a: np.array([i for i, n in enumerate(names) if n.startswith(f"{a}_")]) for a in ARMS}
+        self._grippers = {a: names.index(station.robot.arm_joints(a)[-1]) for a in station.robot.arms}
         self._limit = np.minimum(0.95 * station.contract.velocity, JOINT_SPEED) * station.contract.dt
         self._pace = skill.speed * (1 + skill.speed_spread * self._rng.uniform(-1, 1))
         self._command = station.joint_positions().astype(np.float64)
-        self._set_point = {arm: nearest_reachable(arm, station.pinch(arm)) for arm in ARMS}
-        self._velocity = {arm: np.zeros(3) for arm in ARMS}
+        self._set = {arm: station.hand(arm) for arm in station.robot.arms}
+        self._velocity = {arm: np.zeros(3) for arm in station.robot.arms}
+        self._spin = dict.fromkeys(station.robot.arms, 0.0)  # rad/s
         self._drift = np.zeros(3)
+        self._pause_until = 0.0
         self._aim = self._draw_aim()
+        self._closing: set[str] = set()
+        self._tactic = station.task.tactic()
+        self._seen: deque[dict[str, Intention]] = deque(maxlen=1 + round(skill.delay / station.contract.dt))
 
     def act(self) -> np.ndarray:
         """Return the next command, float64 [A], joint positions in contract order."""
-        goals = self._station.task.goals(self._station)
+        station = self._station
+        self._seen.append(self._tactic.intend(station, self._aim))
+        intentions = self._seen[0]
+        self._renew_aim(intentions)
+        paused = self._paused()
         wanted = self._command.copy()
-        for arm in ARMS:
-            mine = goals[0] if goals and goals[0].arm == arm else None
-            plan = self._intention(arm, mine)
-            point = self._move(arm, plan.point, wander=mine is not None)
-            wanted[self._columns[arm]] = [*inverse(arm, point, plan.wrist), plan.grip]
+        for arm in station.robot.arms:
+            intention = intentions.get(arm) or go_home(station, arm)
+            self._move(arm, intention, paused)
+            wanted[self._grippers[arm]] = intention.grip
+        wanted = station.kinematics.reach(wanted, self._set)
         self._command = self._command + np.clip(wanted - self._command, -self._limit, self._limit)
         return self._command.copy()
 
-    # --- what to do --------------------------------------------------------------------------------------------
-
-    def _intention(self, arm: str, goal: Goal | None) -> _Plan:
-        here = self._station.pinch(arm)
-        if goal is None:
-            home = HOME_POINT * [1.0 if arm == "left" else -1.0, 1.0, 1.0]
-            return _Plan(_rise_first(here, home, clear=home[2] - 0.05), HOME_GRIPPER)
-        if self._station.touching(arm, goal.item) == 2:
-            return self._deliver(arm, here, goal)
-        return self._pick(arm, here, goal)
-
-    def _pick(self, arm: str, here: np.ndarray, goal: Goal) -> _Plan:
-        item = self._station.position(goal.item)
-        aim = item + self._aim
-        height = max(GRASP_HEIGHT, item[2])
-        distance = float(np.hypot(*(aim[:2] - here[:2])))
-        wrist = WRIST_ROTATE if goal.opening is None else wrist_for(arm, item, goal.opening)
-        # A funnel: down only as far as the fingers are already around the block.
-        share = float(np.clip((distance - AT_ITEM) / 0.03, 0, 1)) if self._upright(arm, wrist) else 1.0
-        target = np.array([aim[0], aim[1], height + CLEARANCE * share])
-        around = distance < AT_ITEM + 0.008 and here[2] < height + 0.010
-        return _Plan(_rise_first(here, target, clear=target[2] - 0.015), GRIP if around else HOME_GRIPPER, wrist)
-
-    def _deliver(self, arm: str, here: np.ndarray, goal: Goal) -> _Plan:
-        target = np.array([*goal.target, goal.height])
-        wrist = float(self._command[self._columns[arm][5]])  # as it was grasped
-        if np.hypot(*(target[:2] - here[:2])) < AT_BIN:
-            self._aim = self._draw_aim()
-            return _Plan(target, HOME_GRIPPER, wrist)
-        return _Plan(_rise_first(here, target, clear=goal.height - 0.005), GRIP, wrist)
-
-    def _upright(self, arm: str, wrist: float) -> bool:
-        """Whether the hand points down and is turned as wanted, within 0.2 rad."""
-        _, shoulder, elbow, roll, angle, rotate, _ = self._station.joint_positions()[self._columns[arm]]
-        tilt = shoulder + elbow + angle - np.pi / 2
-        return max(abs(tilt), abs(roll), abs(rotate - wrist)) < 0.2
-
-    # --- how to move -------------------------------------------------------------------------------------------
-
-    def _move(self, arm: str, target: np.ndarray, wander: bool) -> np.ndarray:
-        """Advance the arm's set point one tick and return it, [3], m."""
+    def _move(self, arm: str, intention: Intention, paused: bool) -> None:
+        """Advance the arm's set point one tick."""
         dt = self._station.contract.dt
-        point, velocity = self._set_point[arm], self._velocity[arm]
-        if wander and self._skill.wobble:
-            self._drift += -self._drift * dt / 0.3 + self._skill.wobble * np.sqrt(2 * dt / 0.3) * self._rng.normal(
-                size=3
-            )
+        now, velocity = self._set[arm], self._velocity[arm]
+        target = intention.pose.point
+        if intention.at_work and self._skill.wobble:
+            noise = self._rng.normal(size=3)
+            self._drift += -self._drift * dt / WANDER_TIME + self._skill.wobble * np.sqrt(2 * dt / WANDER_TIME) * noise
             target = target + self._drift
-        wish = (target - point) * GAIN * self._pace
-        speed = float(np.linalg.norm(wish))
-        wish *= min(1.0, SPEED * self._pace / max(speed, 1e-9))
+        pace = 0.0 if paused else self._pace * intention.pace
+        wish = (target - now.point) * GAIN * pace
+        wish *= min(1.0, SPEED * pace / max(float(np.linalg.norm(wish)), 1e-9))
         change = wish - velocity
         velocity = velocity + change * min(1.0, ACCELERATION * dt / max(float(np.linalg.norm(change)), 1e-9))
-        point = nearest_reachable(arm, point + velocity * dt)
-        self._set_point[arm], self._velocity[arm] = point, velocity
-        return point
+        point = now.point + velocity * dt
+        # Where the arm cannot go, the set point waits for it.
+        hand = self._station.hand(arm).point
+        ahead = point - hand
+        point = hand + ahead * min(1.0, LEASH / max(float(np.linalg.norm(ahead)), 1e-9))
+        left = angle_between(now.rotation, intention.pose.rotation)
+        spin = min(TURN_SPEED * pace, GAIN * pace * left, self._spin[arm] + TURN_ACCELERATION * dt)
+        rotation = turn(now.rotation, intention.pose.rotation, spin * dt)
+        self._set[arm], self._velocity[arm], self._spin[arm] = Pose(point, rotation), velocity, spin
+
+    def _renew_aim(self, intentions: dict[str, Intention]) -> None:
+        """An attempt ends when a hand that was closing opens."""
+        half_open = (self._station.robot.open_gripper + self._station.robot.shut_gripper) / 2
+        closing = {arm for arm, intention in intentions.items() if intention.grip < half_open}
+        if self._closing - closing:
+            self._aim = self._draw_aim()
+        self._closing = closing
+
+    def _paused(self) -> bool:
+        now = self._station.time
+        if self._skill.hesitation and now >= self._pause_until:
+            if self._rng.random() < self._skill.hesitation * self._station.contract.dt:
+                self._pause_until = now + self._rng.uniform(*PAUSE)
+        return now < self._pause_until
 
     def _draw_aim(self) -> np.ndarray:
         return np.append(self._rng.normal(size=2) * self._skill.aim_spread, 0.0)
-
-
-def _rise_first(here: np.ndarray, target: np.ndarray, clear: float) -> np.ndarray:
-    """Hold the horizontal motion back while the hand is below `clear`, m, and far from above the target."""
-    share = float(np.clip((here[2] - clear + 0.03) / 0.03, 0, 1))
-    return np.append(here[:2] + share * (target[:2] - here[:2]), target[2])

@@ -1,63 +1,128 @@
-"""Closed-form kinematics of a ViperX 300s whose gripper points straight down.
-
-World frame: x to the right, y away from the operator, z up from the table top; metres and radians.
-"""
+"""Where the hands are for given joints, and the joints for given hands (mink's differential inverse kinematics)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mink
+import mujoco
 import numpy as np
 
-from aloe_core.errors import AloeError
+from aloe_sim.robots.base import Robot
 
-ARMS = ("left", "right")
-ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
-BASE = {"left": np.array([-0.469, 0.5]), "right": np.array([0.469, 0.5])}
-FACING = {"left": 1.0, "right": -1.0}  # sign of x towards the middle
-
-SHOULDER_HEIGHT = 0.079 + 0.04805
-UPPER = float(np.hypot(0.05955, 0.3))
-UPPER_ANGLE = float(np.arctan2(0.3, 0.05955))  # of the elbow above the horizontal at shoulder = 0
-FOREARM = 0.3
-PINCH = 0.139  # gripper link to the point between the pads
-WRIST_TO_PINCH = 0.069744 + PINCH
-NEAREST = 0.17  # m from the waist axis
-LOWEST, HIGHEST = 0.008, 0.40  # m, of the pinch point
-WRIST_ROTATE = np.pi / 2  # fingers open towards and away from the arm's base
+_ITERATIONS = 3  # a command follows the one before, so the first guess is never far away
+_CLOSE = 1e-4  # m and rad: no further iteration
+_ORIENTATION_COST = 0.25  # per rad, against 1 per m and an arm's length of it: where out of reach, the hand tilts first
+_DAMPING = 1e-6
+_LONGEST = 0.3  # rad or m a joint, per iteration
 
 
-def inverse(arm: str, point: np.ndarray, wrist: float = WRIST_ROTATE) -> np.ndarray:
-    """Return the six arm joints [6], rad, that put the pinch point at `point` [3], m; AloeError if out of reach.
+@dataclass(frozen=True)
+class Pose:
+    """A hand or an object in the world frame."""
 
-    `wrist` is the angle of wrist_rotate; the gripper points down whatever it is.
-    """
-    offset = (np.asarray(point[:2]) - BASE[arm]) * FACING[arm]
-    radius = float(np.hypot(*offset))
-    height = point[2] + WRIST_TO_PINCH - SHOULDER_HEIGHT
-    reach = float(np.hypot(radius, height))
-    if not abs(UPPER - FOREARM) + 0.02 < reach < UPPER + FOREARM - 1e-3:
-        raise AloeError(f"Point {np.round(point, 3).tolist()} is out of the {arm} arm's reach.")
-    inner = np.arccos((UPPER**2 + FOREARM**2 - reach**2) / (2 * UPPER * FOREARM))
-    elbow = np.pi - UPPER_ANGLE - inner
-    at_shoulder = np.arccos((UPPER**2 + reach**2 - FOREARM**2) / (2 * UPPER * reach))
-    shoulder = UPPER_ANGLE - (np.arctan2(height, radius) + at_shoulder)
-    waist = np.arctan2(offset[1], offset[0])
-    return np.array([waist, shoulder, elbow, 0.0, np.pi / 2 - shoulder - elbow, wrist])
+    point: np.ndarray  # [3], m
+    rotation: np.ndarray  # [3, 3]; of a hand: x where the gripper points, y across the fingers
 
 
-def wrist_for(arm: str, point: np.ndarray, opening: float) -> float:
-    """Return the wrist_rotate angle nearest to the natural one with which the fingers open along `opening`, rad."""
-    offset = np.asarray(point[:2]) - BASE[arm]
-    turn = np.arctan2(offset[1], offset[0]) - opening
-    return WRIST_ROTATE + float((turn + np.pi / 2) % np.pi - np.pi / 2)
+class Kinematics:
+    """Forward and inverse kinematics of a robot's arms; joint vectors are in the order of `joint_names`."""
+
+    def __init__(self, robot: Robot, joint_names: list[str]) -> None:
+        spec = robot.build(0.002)
+        for arm in robot.arms.values():
+            for finger in arm.fingers:
+                spec.delete(next(a for a in spec.actuators if a.target == finger))
+                spec.delete(spec.joint(finger))
+        model = spec.compile()
+        self._configuration = mink.Configuration(model)
+        self._limits = [mink.ConfigurationLimit(model, min_distance_from_limits=0.01)]
+        fingers = {arm.fingers[0] for arm in robot.arms.values()}
+        moving = [(i, robot.joints[n]) for i, n in enumerate(joint_names) if robot.joints[n] not in fingers]
+        self._columns = np.array([i for i, _ in moving])
+        self._qpos = np.array([model.joint(j).qposadr[0] for _, j in moving])
+        self._low, self._high = model.jnt_range.T
+        self._arms = robot.arms
+        self._tasks = {
+            name: mink.FrameTask(arm.pinch, "site", position_cost=1.0, orientation_cost=_ORIENTATION_COST)
+            for name, arm in robot.arms.items()
+        }
+
+    def poses(self, positions: np.ndarray) -> dict[str, Pose]:
+        """Return the pose of each arm's pinch point at joint `positions` [J]."""
+        self._put(positions)
+        data = self._configuration.data
+        return {
+            name: Pose(data.site(arm.pinch).xpos.copy(), data.site(arm.pinch).xmat.reshape(3, 3).copy())
+            for name, arm in self._arms.items()
+        }
+
+    def reach(self, positions: np.ndarray, targets: Mapping[str, Pose], iterations: int = _ITERATIONS) -> np.ndarray:
+        """Return `positions` [J] with the arms moved so that their pinch points come to `targets`, as near as they can.
+
+        Local: the solution next to `positions`. Gripper joints stay as they are.
+        """
+        self._put(positions)
+        for name, target in targets.items():
+            self._tasks[name].set_target(_se3(target))
+        tasks = [self._tasks[name] for name in targets]
+        for _ in range(iterations):
+            if all(np.abs(task.compute_error(self._configuration)).max() < _CLOSE for task in tasks):
+                break
+            velocity = mink.solve_ik(
+                self._configuration, tasks, 1.0, solver="daqp", damping=_DAMPING, limits=self._limits
+            )
+            step = velocity * min(1.0, _LONGEST / max(float(np.abs(velocity).max()), 1e-9))
+            self._configuration.integrate_inplace(step, 1.0)
+        found = positions.copy()
+        found[self._columns] = self._configuration.q[self._qpos]
+        return found
+
+    def _put(self, positions: np.ndarray) -> None:
+        q = self._configuration.q.copy()
+        q[self._qpos] = positions[self._columns]
+        # Physics carries joints a little over their limits, from where the solver would find no way.
+        self._configuration.update(np.clip(q, self._low + 1e-6, self._high - 1e-6))
 
 
-def nearest_reachable(arm: str, point: np.ndarray) -> np.ndarray:
-    """Return `point` [3], m, moved into the space over the table in which the arm can work."""
-    z = float(np.clip(point[2], LOWEST, HIGHEST))
-    offset = np.asarray(point[:2]) - BASE[arm]
-    radius = float(np.hypot(*offset))
-    if radius < 1e-6:
-        offset, radius = np.array([FACING[arm], 0.0]), 1.0
-    farthest = np.sqrt((UPPER + FOREARM - 0.01) ** 2 - (z + WRIST_TO_PINCH - SHOULDER_HEIGHT) ** 2)
-    allowed = float(np.clip(radius, NEAREST, farthest))
-    return np.append(BASE[arm] + offset * (allowed / radius), z)
+def down(opening: float) -> np.ndarray:
+    """Return the rotation [3, 3] of a hand that points down, its fingers opening along `opening`, rad from world x."""
+    return facing(np.array([0.0, 0.0, -1.0]), np.array([np.cos(opening), np.sin(opening), 0.0]))
+
+
+def facing(approach: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Return the rotation [3, 3] of a hand that points along `approach` [3] and opens along `across` [3], about."""
+    x = approach / np.linalg.norm(approach)
+    y = across - (across @ x) * x
+    y /= np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)], axis=1)
+
+
+def nearest_grasp(rotation: np.ndarray, current: np.ndarray) -> np.ndarray:
+    """Return `rotation` [3, 3] or the same with the fingers exchanged, whichever is the smaller turn from `current`."""
+    flipped = rotation * np.array([1.0, -1.0, -1.0])
+    return flipped if np.trace(flipped.T @ current) > np.trace(rotation.T @ current) else rotation
+
+
+def turn(start: np.ndarray, end: np.ndarray, largest: float) -> np.ndarray:
+    """Return `start` [3, 3] turned towards `end` by at most `largest` rad."""
+    vector = rotation_vector(start.T @ end)
+    angle = float(np.linalg.norm(vector))
+    if angle <= largest:
+        return end
+    return start @ mink.SO3.exp(vector * (largest / angle)).as_matrix()
+
+
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Return axis times angle [3], rad, of a rotation matrix."""
+    return np.asarray(mink.SO3.from_matrix(rotation).log())
+
+
+def angle_between(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the angle between two rotations [3, 3], rad."""
+    return float(np.arccos(np.clip((np.trace(one.T @ other) - 1) / 2, -1.0, 1.0)))
+
+
+def _se3(pose: Pose) -> mink.SE3:
+    return mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(pose.rotation), pose.point)

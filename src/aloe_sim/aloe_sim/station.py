@@ -5,22 +5,20 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from functools import cache
+from functools import cache, cached_property
 
 import mujoco
 import numpy as np
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
-from aloe_sim import scene as parts
-from aloe_sim.kinematics import ARM_JOINTS, ARMS, inverse
+from aloe_sim.kinematics import Kinematics, Pose
+from aloe_sim.robots import robot_for
 from aloe_sim.tasks import make_task
-from aloe_sim.tasks.base import Scene, Verdict
+from aloe_sim.tasks.base import Scene
 
 PHYSICS_STEP = 0.0025  # s, at most
 SETTLE = 0.2  # s of physics at home before time 0
-HOME_POINT = np.array([-0.27, 0.5, 0.16])  # m, pinch point of the left arm at home; the right arm mirrors it
-HOME_GRIPPER = 0.055  # m
 _FLAGS = 4  # time, success, failure, stage lead a snapshot
 _FULL = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -40,10 +38,15 @@ class Station(Scene):
         self.contract = contract
         self.task = make_task(task, level, variant)
         self.task_name, self.level = task, level
-        _check(contract)
+        self.robot = robot_for(contract)
+        if self.task.arms > len(self.robot.arms):
+            raise AloeError(
+                f"Contract {contract.name}: task {task}, level {level} needs {self.task.arms} arms; "
+                f"robot {self.robot.name} has {len(self.robot.arms)}."
+            )
         self._substeps = int(np.ceil(contract.dt / PHYSICS_STEP - 1e-9))
-        spec = parts.build(contract.dt / self._substeps)
-        self.task.build(spec)
+        spec = self.robot.build(contract.dt / self._substeps)
+        self.task.build(spec, self.robot)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
         self._index_joints()
@@ -54,8 +57,8 @@ class Station(Scene):
         self.instruction = ""
         self.time_limit = self.task.time_limit
         self.steps_limit = round(self.time_limit / contract.dt)
-        joints = dict(zip((*ARM_JOINTS, "gripper"), [*inverse("left", HOME_POINT), HOME_GRIPPER], strict=True))
-        self.home = np.array([joints[name.split("_", 1)[1]] for name in contract.joint_names])
+        self.home = np.array([self.robot.home[name] for name in contract.joint_names])
+        self.home_poses = self.kinematics.poses(self.home)
         self.reset(0)
 
     # --- the station's API -------------------------------------------------------------------------------------
@@ -75,6 +78,7 @@ class Station(Scene):
 
     def step(self, action: np.ndarray) -> None:
         """Run one control tick towards `action` [A], joint positions in contract order, rad (m for grippers)."""
+        self.task.interact(self)
         self.data.ctrl[:] = self._controls(np.asarray(action, dtype=np.float64))
         for _ in range(self._substeps):
             mujoco.mj_step(self.model, self.data)
@@ -97,11 +101,11 @@ class Station(Scene):
 
     @property
     def success(self) -> bool:
-        return self._verdict is Verdict.SUCCESS
+        return self._success
 
     @property
     def failure(self) -> bool:
-        return self._verdict is Verdict.FAILURE
+        return self._failure
 
     @property
     def stage(self) -> float:
@@ -146,6 +150,11 @@ class Station(Scene):
         mujoco.mj_setState(self.model, self.data, physics, _FULL)  # forward has moved the solver's warm start
         self._judge()
 
+    @cached_property
+    def kinematics(self) -> Kinematics:
+        """The robot's arms alone, for whoever plans motion."""
+        return Kinematics(self.robot, self.contract.joint_names)
+
     def close(self) -> None:
         """Free the renderers."""
         for renderer in self._renderers.values():
@@ -161,8 +170,19 @@ class Station(Scene):
         velocity = self.data.joint(item).qvel
         return float(np.linalg.norm(velocity[:3]) + 0.02 * np.linalg.norm(velocity[3:]))
 
-    def pinch(self, arm: str) -> np.ndarray:
-        return self.data.site(f"pinch_{arm}").xpos.copy()
+    def rotation(self, item: str) -> np.ndarray:
+        return self.data.body(item).xmat.reshape(3, 3).copy()
+
+    def hand(self, arm: str) -> Pose:
+        site = self.data.site(self.robot.arms[arm].pinch)
+        return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
+
+    def opening(self, arm: str) -> float:
+        return float(self.data.joint(self.robot.arms[arm].fingers[0]).qpos[0])
+
+    def penetration(self) -> float:
+        """Return how deep the deepest contact is, m."""
+        return float(-min(self.data.contact.dist, default=0.0))
 
     def supported(self, item: str) -> bool:
         return item in self._supported
@@ -188,26 +208,27 @@ class Station(Scene):
         return renderer
 
     def _index_joints(self) -> None:
-        model, names = self.model, self.contract.joint_names
-        joints = [_mjcf_joint(n) for n in names]
-        self._grippers = np.array([i for i, n in enumerate(names) if n.endswith("_gripper")])
-        mirrors = [joints[i].replace("left_finger", "right_finger") for i in self._grippers]
+        model, robot, names = self.model, self.robot, self.contract.joint_names
+        joints = [robot.joints[n] for n in names]
+        mirror = {arm.fingers[0]: arm.fingers[1] for arm in robot.arms.values()}
+        self._grippers = np.array([i for i, j in enumerate(joints) if j in mirror])
+        mirrors = [mirror[joints[i]] for i in self._grippers]
         self._qpos = np.array([model.joint(j).qposadr[0] for j in joints])
         self._mirror_qpos = np.array([model.joint(j).qposadr[0] for j in mirrors])
         self._ctrl = np.array([model.actuator(j).id for j in joints])
         self._mirror_ctrl = np.array([model.actuator(j).id for j in mirrors])
 
     def _index_contacts(self) -> None:
-        """Name each geom after what a person would: a finger (arm, side) or an item."""
+        """Name each geom after what a person would: a finger (arm, body) or an item."""
+        fingers = {body: name for name, arm in self.robot.arms.items() for body in arm.finger_bodies}
         self._finger_of: dict[int, tuple[str, str]] = {}
         self._item_of: dict[int, str] = {}
         for geom in range(self.model.ngeom):
             body = self.model.body(self.model.geom_bodyid[geom]).name
             if body in self.task.items:
                 self._item_of[geom] = body
-            elif body.endswith("_finger_link"):
-                arm, side = body.removeprefix("vx300s_").removesuffix("_finger_link").split("/")
-                self._finger_of[geom] = (arm, side)
+            elif body in fingers:
+                self._finger_of[geom] = (fingers[body], body)
 
     def _controls(self, action: np.ndarray) -> np.ndarray:
         low, high = self.model.actuator_ctrlrange.T
@@ -236,7 +257,8 @@ class Station(Scene):
                     self._touches.setdefault((arm, item), set()).add(side)
                 else:
                     self._supported.add(item)
-        self._verdict, self._stage = self.task.judge(self)
+        self._success, self._failure = self.task.succeeded(self), self.task.failed(self)
+        self._stage = 1.0 if self._success else self.task.progress(self)
 
 
 _open: weakref.WeakSet[Station] = weakref.WeakSet()
@@ -251,25 +273,3 @@ def _close_at_exit() -> None:
 def frame_period(contract: RobotContract, camera: str) -> int:
     """Return the control ticks from one frame of `camera` to the next."""
     return max(1, round(contract.control.rate_hz / contract.camera(camera).rate_hz))
-
-
-def _mjcf_joint(name: str) -> str:
-    arm, joint = name.split("_", 1)
-    return f"vx300s_{arm}/{'left_finger' if joint == 'gripper' else joint}"
-
-
-def _check(contract: RobotContract) -> None:
-    known = [f"{arm}_{joint}" for arm in ARMS for joint in (*ARM_JOINTS, "gripper")]
-    for name in contract.joint_names:
-        if name not in known:
-            raise AloeError(
-                f"Contract {contract.name}: the simulator has no joint {name!r}; it has {', '.join(known)}."
-            )
-    for name in known:
-        if name not in contract.joint_names:
-            raise AloeError(f"Contract {contract.name}: no joint {name!r}, which the simulated station moves.")
-    for name in contract.camera_names:
-        if name not in parts.CAMERAS:
-            raise AloeError(
-                f"Contract {contract.name}: the simulator has no camera {name!r}; it has {', '.join(parts.CAMERAS)}."
-            )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from aloe_core.errors import AloeError
-from aloe_sim.tasks.base import Goal, Task
+from aloe_sim.tasks.base import Task
 from aloe_sim.tasks.sorting import Sorting
 
 TASKS: dict[str, type[Task]] = {"sorting": Sorting}
 
-__all__ = ["TASKS", "Goal", "Task", "make_task"]
+__all__ = ["TASKS", "Task", "make_task"]
 
 
 def make_task(name: str, level: str, variant: str) -> Task:

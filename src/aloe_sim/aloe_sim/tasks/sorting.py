@@ -6,8 +6,10 @@ import mujoco
 import numpy as np
 
 from aloe_core.rotations import quaternion_from_euler
+from aloe_sim.robots.base import Robot
 from aloe_sim.scene import WORLD_BIT
-from aloe_sim.tasks.base import Goal, Scene, Task, Verdict
+from aloe_sim.tactics import carry, grip_for, pick
+from aloe_sim.tasks.base import Intention, Scene, Tactic, Task, free_box
 
 BIN = np.array([0.0, 0.665])  # m, centre
 BIN_INNER = np.array([0.095, 0.065])  # m, half sizes
@@ -35,7 +37,6 @@ class Sorting(Task):
     """`easy`: one red block, on either side. `two`: a red and a green block, one on each side."""
 
     levels = tuple(LEVELS)
-    variants = ("train",)
 
     def __init__(self, level: str, variant: str) -> None:
         super().__init__(level, variant)
@@ -43,22 +44,10 @@ class Sorting(Task):
         self.items = tuple(f"{c}_block" for c in self.colours)
         self.time_limit = 8.0 if len(self.items) == 1 else 14.0
 
-    def build(self, spec: mujoco.MjSpec) -> None:
+    def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
         _add_bin(spec)
         for item, colour in zip(self.items, self.colours, strict=True):
-            body = spec.worldbody.add_body(name=item, pos=[0.1, 0.4, BLOCK])
-            body.add_freejoint(name=item)
-            body.add_geom(
-                name=item,
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                size=[BLOCK] * 3,
-                mass=0.04,
-                rgba=COLOURS[colour],
-                friction=[1.0, 0.01, 0.001],
-                condim=4,
-                contype=WORLD_BIT,
-                conaffinity=7,
-            )
+            free_box(spec, item, [BLOCK] * 3, COLOURS[colour], mass=0.04)
 
     def reset(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> str:
         first = rng.choice([-1.0, 1.0])
@@ -71,27 +60,45 @@ class Sorting(Task):
         what = f"{self.colours[0]} block" if len(self.items) == 1 else "blocks"
         return str(rng.choice(PHRASES)).format(what, "it" if len(self.items) == 1 else "them")
 
-    def judge(self, scene: Scene) -> tuple[Verdict, float]:
-        progress = float(np.mean([_progress(scene, item) for item in self.items]))
-        if all(_delivered(scene, item) for item in self.items):
-            return Verdict.SUCCESS, 1.0
-        if any(_lost(scene, item) for item in self.items):
-            return Verdict.FAILURE, progress
-        return Verdict.OPEN, progress
+    def succeeded(self, scene: Scene) -> bool:
+        return all(_delivered(scene, item) for item in self.items)
+
+    def failed(self, scene: Scene) -> bool:
+        return any(_lost(scene, item) for item in self.items)
+
+    def progress(self, scene: Scene) -> float:
+        return float(np.mean([_progress(scene, item) for item in self.items]))
 
     def milestones(self, scene: Scene) -> int:
         return sum(_milestones(scene, item) for item in self.items)
 
-    def goals(self, scene: Scene) -> list[Goal]:
-        left = [item for item in self.items if not _over_bin(scene, item) or _holder(scene, item)]
-        goals = [self._goal(scene, item) for item in left]
-        # A block in the hand first, then the left side: the order must not depend on the past.
-        return sorted(goals, key=lambda g: (_holder(scene, g.item) is None, g.arm))
+    def tactic(self) -> Tactic:
+        return _OneByOne(self)
 
-    def _goal(self, scene: Scene, item: str) -> Goal:
-        arm = _holder(scene, item) or ("left" if scene.position(item)[0] < 0 else "right")
-        own_half = np.array([-0.045 if arm == "left" else 0.045, 0.0])
-        return Goal(item, arm, BIN + own_half, CARRY_HEIGHT, _opening(scene.position(item)))
+
+class _OneByOne(Tactic):
+    """Pick a block up with the arm on its side, carry it over the bin, let go; the other arm stays at home."""
+
+    def __init__(self, task: Sorting) -> None:
+        self._task = task
+
+    def intend(self, scene: Scene, aim: np.ndarray) -> dict[str, Intention]:
+        items = self._task.items
+        left = [item for item in items if not _over_bin(scene, item) or scene.holder(item)]
+        if not left:
+            return {}
+        # A block in the hand first, then the left side: the order must not depend on the past.
+        _, arm, item = min((scene.holder(item) is None, _arm_for(scene, item), item) for item in left)
+        grip = grip_for(scene, BLOCK - 0.002)
+        if scene.touching(arm, item) == 2:
+            own_half = np.array([-0.045 if arm == "left" else 0.045, 0.0])
+            return {arm: carry(scene, arm, np.array([*(BIN + own_half), CARRY_HEIGHT]), grip)}
+        place = scene.position(item)
+        return {arm: pick(scene, arm, place, aim, grip, _opening(place))}
+
+
+def _arm_for(scene: Scene, item: str) -> str:
+    return scene.holder(item) or ("left" if scene.position(item)[0] < 0 else "right")
 
 
 def _add_bin(spec: mujoco.MjSpec) -> None:
@@ -122,10 +129,6 @@ def _opening(position: np.ndarray) -> float | None:
     return None
 
 
-def _holder(scene: Scene, item: str) -> str | None:
-    return next((arm for arm in ("left", "right") if scene.touching(arm, item) == 2), None)
-
-
 def _delivered(scene: Scene, item: str) -> bool:
     inside = _over_bin(scene, item) and scene.position(item)[2] < BIN_HEIGHT + BLOCK
     free = scene.touching("left", item) == 0 and scene.touching("right", item) == 0
@@ -135,13 +138,13 @@ def _delivered(scene: Scene, item: str) -> bool:
 def _lost(scene: Scene, item: str) -> bool:
     position = scene.position(item)
     inside = np.all((position[:2] > AREA[:, 0]) & (position[:2] < AREA[:, 1]))
-    return bool(position[2] < -0.01 or (not inside and _holder(scene, item) is None))
+    return bool(position[2] < -0.01 or (not inside and scene.holder(item) is None))
 
 
 def _milestones(scene: Scene, item: str) -> int:
     if _over_bin(scene, item):
         return 2
-    return int(_holder(scene, item) is not None and scene.position(item)[2] > 0.05)
+    return int(scene.holder(item) is not None and scene.position(item)[2] > 0.05)
 
 
 def _progress(scene: Scene, item: str) -> float:
@@ -150,8 +153,8 @@ def _progress(scene: Scene, item: str) -> float:
     position = scene.position(item)
     if _over_bin(scene, item):
         return 0.9
-    holder = _holder(scene, item)
+    holder = scene.holder(item)
     if holder:
         return 0.5 + 0.35 * float(np.clip(1 - np.hypot(*(position[:2] - BIN)) / 0.4, 0, 1))
-    distance = min(float(np.linalg.norm(scene.pinch(arm) - position)) for arm in ("left", "right"))
+    distance = min(float(np.linalg.norm(scene.hand(arm).point - position)) for arm in ("left", "right"))
     return 0.4 * float(np.clip(1 - distance / 0.35, 0, 1))
