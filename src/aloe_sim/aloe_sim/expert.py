@@ -111,9 +111,9 @@ class Expert:
 
     def _paused(self) -> bool:
         now = self._station.time
-        if self._skill.hesitation and now >= self._pause_until:
-            if self._rng.random() < self._skill.hesitation * self._station.contract.dt:
-                self._pause_until = now + self._rng.uniform(*PAUSE)
+        chance = self._skill.hesitation * self._station.contract.dt
+        if chance and now >= self._pause_until and self._rng.random() < chance:
+            self._pause_until = now + self._rng.uniform(*PAUSE)
         return now < self._pause_until
 
     def _draw_aim(self) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mink
-import mujoco
 import numpy as np
 
 from aloe_sim.robots.base import Robot

@@ -49,7 +49,8 @@ def test_forward_kinematics_agree_with_the_station_s():
 
 
 def test_only_the_arm_that_is_asked_moves_and_the_grippers_stay():
-    target = Pose(STATION.home_poses["left"].point + [0.05, 0.02, -0.05], STATION.home_poses["left"].rotation)
+    home = STATION.home_poses["left"]
+    target = Pose(home.point + np.array([0.05, 0.02, -0.05]), home.rotation)
     moved = KINEMATICS.reach(STATION.home, {"left": target}) != STATION.home
     names = [name for name, m in zip(ROBOT.joint_names, moved, strict=True) if m]
     assert names and all(name.startswith("left_") and name != "left_gripper" for name in names)
