@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from aloe_sim.kinematics import Pose, angle_between, turn
+from aloe_sim.skill import Skill
 from aloe_sim.station import Station
 from aloe_sim.tactics import go_home
 from aloe_sim.tasks.base import Intention
+
+__all__ = ["Expert", "Skill"]
 
 SPEED = 0.24  # m/s of the pinch point
 ACCELERATION = 2.0  # m/s^2
@@ -24,19 +26,6 @@ JOINT_SPEED = 2.0  # rad/s, at most, and never as fast as the contract allows
 WANDER_TIME = 0.3  # s over which the hand's wandering is correlated
 PAUSE = (0.3, 1.0)  # s, shortest and longest hesitation
 LEASH = 0.05  # m that the set point may be ahead of the hand
-
-
-class Skill(BaseModel):
-    """How well somebody does it; the default is flawless."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    speed: float = Field(1.0, gt=0, le=2)  # of the natural speed
-    speed_spread: float = Field(0.0, ge=0, lt=1)  # fraction, either way, drawn per engagement
-    aim_spread: float = Field(0.0, ge=0, le=0.1)  # m, error of where things are thought to be, drawn per attempt
-    wobble: float = Field(0.0, ge=0, le=0.1)  # m, slow wandering of the hand
-    delay: float = Field(0.0, ge=0, le=1.0)  # s from seeing to moving
-    hesitation: float = Field(0.0, ge=0, le=2.0)  # pauses a second
 
 
 class Expert:
