@@ -134,14 +134,14 @@ class Replay:
         human = sum(int((ep.source == Source.HUMAN).sum()) for ep in self.episodes)
         return human / max(1, sum(ep.steps for ep in self.episodes))
 
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return the frames of these observation rows, uint8 [B, cameras, 3, H, W]."""
+        frame, images = self.frame_index()[rows], self.images()
+        return torch.stack([images[c][frame[:, c]] for c in range(len(images))], 1)
+
     def batch(self, rows: Tensor) -> ObsBatch:
         """Observations of these rows with images."""
-        frame, images = self.frame_index()[rows], self.images()
-        return ObsBatch(
-            images=torch.stack([images[c][frame[:, c]] for c in range(len(images))], 1),
-            state=self.state()[rows],
-            text=self.text()[rows],
-        )
+        return ObsBatch(images=self.pixels(rows), state=self.state()[rows], text=self.text()[rows])
 
     def _wanted_steps(self, ep: EpisodeData) -> np.ndarray:
         windows = chunk_transitions(ep, self.contract.chunk.execute, max_length=1, failure_cost=1, stride=self.stride)

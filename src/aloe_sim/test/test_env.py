@@ -1,30 +1,76 @@
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from aloe_core.errors import AloeError
-from aloe_sim.env import SortingEnv, register
+from aloe_sim.env import StationEnv, env_id, register
 from aloe_sim.expert import Expert
+from aloe_sim.tasks import TASKS
 from sim_tools import CONTRACT, ROBOT
 
+# Joint positions are neither bounded by physics nor scaled to one; both are meant.
+MEANT = ("A Box observation space m", "For Box action spaces, we recommend")
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def env():
-    register()
     env = gymnasium.make("aloe/Sorting-v0", contract=CONTRACT, render_mode="rgb_array")
     yield env
     env.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*Box observation space")
-def test_gymnasium_accepts_the_environment(env):
-    check_env(env.unwrapped, skip_render_check=True)
+@pytest.mark.parametrize("task", TASKS)
+def test_gymnasium_accepts_every_task_without_a_warning_that_is_not_meant(task):
+    env = gymnasium.make(env_id(task), contract=CONTRACT)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(env.unwrapped)
+    env.close()
+    told = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    assert [text for text in told if not any(words in text for words in MEANT)] == []
+
+
+def test_ids_are_the_tasks_names():
+    assert env_id("phone_packing") == "aloe/PhonePacking-v0"
+    register()  # harmless when repeated
+    assert {name for name in gymnasium.registry if name.startswith("aloe/")} == {env_id(task) for task in TASKS}
+
+
+def test_make_passes_on_level_variant_and_randomisation():
+    level = TASKS["sorting"].levels[1]
+    settings = {"level": level, "variant": "held_out", "randomisation": "low"}
+    env = gymnasium.make("aloe_sim.env:aloe/Sorting-v0", contract=ROBOT, **settings)
+    station = env.unwrapped.station
+    assert (station.level, station.task.variant, station.randomisation) == (level, "held_out", "low")
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["spawn", None])
+def test_environments_run_in_processes_of_their_own_as_they_do_in_this_one(env, context):
+    envs = gymnasium.make_vec(
+        "aloe/Sorting-v0", 2, "async", vector_kwargs={"context": context}, contract=CONTRACT
+    )
+    try:
+        observation, info = envs.reset(seed=[5, 6])
+        action = observation["state"]
+        observation, reward, *_ = envs.step(action)
+        assert reward.tolist() == [0.0, 0.0] and info["instruction"].shape == (2,)
+    finally:
+        envs.close()
+    for i, seed in enumerate((5, 6)):
+        env.reset(seed=seed)
+        alone, *_ = env.step(action[i])
+        np.testing.assert_array_equal(observation["state"][i], alone["state"])
+        np.testing.assert_array_equal(observation["images"]["top"][i], alone["images"]["top"])
 
 
 def test_success_ends_an_episode_with_reward_one(env):
     env.reset(seed=3)
-    expert = Expert(env.unwrapped._station)
+    expert = Expert(env.unwrapped.station)
     rewards, terminated, truncated = [], False, False
     while not (terminated or truncated):
         _, reward, terminated, truncated, info = env.step(expert.act().astype(np.float32))
@@ -34,7 +80,7 @@ def test_success_ends_an_episode_with_reward_one(env):
 
 
 def test_doing_nothing_is_truncated_at_the_time_limit():
-    env = SortingEnv(ROBOT)
+    env = StationEnv(ROBOT)
     observation, info = env.reset(seed=1)
     assert "block" in info["instruction"]
     steps, truncated = 0, False
@@ -42,7 +88,7 @@ def test_doing_nothing_is_truncated_at_the_time_limit():
         observation, reward, terminated, truncated, _ = env.step(observation["state"])
         assert reward == 0.0 and not terminated
         steps += 1
-    assert steps == round(8.0 / ROBOT.dt)
+    assert steps == env.station.steps_limit
     env.close()
 
 
@@ -51,6 +97,23 @@ def test_the_front_view_is_for_people(env):
     assert env.render().shape == (480, 640, 3)
 
 
-def test_an_unknown_render_mode_is_refused():
-    with pytest.raises(AloeError, match="render mode 'human'"):
-        SortingEnv(ROBOT, render_mode="human")
+@pytest.mark.parametrize("action", [np.zeros(13), np.full(14, np.nan)])
+def test_an_action_that_is_none_is_refused(env, action):
+    env.reset(seed=0)
+    with pytest.raises(AloeError, match="expected 14 finite numbers"):
+        env.unwrapped.step(action)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"render_mode": "human"}, "render mode 'human'"),
+        ({"task": "juggling"}, "Unknown task 'juggling'"),
+        ({"level": "impossible"}, "unknown level 'impossible'"),
+        ({"variant": "purple"}, "unknown variant 'purple'"),
+        ({"randomisation": "wild"}, "randomisation 'wild'"),
+    ],
+)
+def test_what_is_unknown_is_refused(settings, words):
+    with pytest.raises(AloeError, match=words):
+        StationEnv(ROBOT, **settings)

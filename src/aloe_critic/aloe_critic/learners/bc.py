@@ -70,7 +70,6 @@ def fit(
     hyper = job.hyper
     policy.train()
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=1e-4, fused=True)
-    images, frame = job.replay.images(), job.replay.frame_index()
     state, text = job.replay.state(), job.replay.text()
     chance = torch.ones(len(rows)) if weight is None else weight
     moving = policy.state_std > STATE_FLOOR
@@ -79,9 +78,8 @@ def fit(
         _set_lr(optimizer, lr, step, steps)
         pick = rows[torch.multinomial(chance, hyper.bc_batch, replacement=True)]
         obs = windows.obs[pick]
-        pixels = torch.stack([images[c][frame[obs, c]] for c in range(len(images))], 1)
         noisy = state[obs] + hyper.state_noise * torch.randn_like(state[obs]) * moving
-        batch = ObsBatch(augment(pixels, hyper), noisy, text[obs])
+        batch = ObsBatch(augment(job.replay.pixels(obs), hyper), noisy, text[obs])
         with torch.autocast(hyper.device, torch.bfloat16):
             z = policy.features(batch)
         loss = policy.flow_loss(z.float(), state[obs], windows.chunk[pick], windows.plan_length[pick]).mean()

@@ -8,7 +8,7 @@ from aloe_sim.tasks.sorting import Sorting
 
 TASKS: dict[str, type[Task]] = {"sorting": Sorting}
 
-__all__ = ["TASKS", "Task", "make_task"]
+__all__ = ["TASKS", "Task", "first_level", "make_task"]
 
 
 def make_task(name: str, level: str, variant: str) -> Task:
@@ -21,3 +21,10 @@ def make_task(name: str, level: str, variant: str) -> Task:
     if variant not in kind.variants:
         raise AloeError(f"Task {name}: unknown variant {variant!r}: expected one of {', '.join(kind.variants)}.")
     return kind(level, variant)
+
+
+def first_level(name: str) -> str:
+    """Return the level meant where none is named; AloeError for an unknown task."""
+    if name not in TASKS:
+        raise AloeError(f"Unknown task {name!r}: expected one of {', '.join(TASKS)}.")
+    return TASKS[name].levels[0]
