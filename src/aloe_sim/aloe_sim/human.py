@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aloe_core.episode.data import Outcome
-from aloe_core.errors import AloeError, bad_value
+from aloe_core.errors import AloeError
+from aloe_sim.configuration import load
 from aloe_sim.expert import Expert, Skill
 from aloe_sim.station import Station
 
@@ -42,21 +42,7 @@ class HumanConfig(BaseModel):
 
 def load_human(path: str | Path) -> HumanConfig:
     """Read a person's configuration; AloeError names file, key, value and expectation."""
-    try:
-        data = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise AloeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(data, dict):
-        raise bad_value(path, "(document)", type(data).__name__, "a mapping")
-    try:
-        return HumanConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"]) or "(document)"
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise bad_value(path, key, first["input"], expected) from error
+    return load(path, HumanConfig)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import numpy as np
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
+from aloe_sim.disturb import Disturbance, Disturbances, Disturber
 from aloe_sim.kinematics import Kinematics, Pose
+from aloe_sim.randomise import Randomiser, add_backdrop, check_level
 from aloe_sim.robots import robot_for
 from aloe_sim.tasks import make_task
 from aloe_sim.tasks.base import Scene
@@ -33,11 +35,17 @@ class Station(Scene):
         level: str = "easy",
         variant: str = "train",
         render: bool = True,
+        randomisation: str = "none",
+        disturbances: Disturbances | None = None,
     ) -> None:
-        """Build the scene; AloeError for an unknown task, level or variant, or a contract it cannot serve."""
+        """Build the scene; AloeError for an unknown task, level, variant or randomisation, or a contract unserved.
+
+        `randomisation` none, low or high varies look and friction with the seed, never the start state.
+        """
+        check_level(randomisation)
         self.contract = contract
         self.task = make_task(task, level, variant)
-        self.task_name, self.level = task, level
+        self.task_name, self.level, self.variant, self.randomisation = task, level, variant, randomisation
         self.robot = robot_for(contract)
         if self.task.arms > len(self.robot.arms):
             raise AloeError(
@@ -47,11 +55,15 @@ class Station(Scene):
         self._substeps = int(np.ceil(contract.dt / PHYSICS_STEP - 1e-9))
         spec = self.robot.build(contract.dt / self._substeps)
         self.task.build(spec, self.robot)
+        if randomisation != "none":
+            add_backdrop(spec)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
+        self._randomiser = self._make_randomiser()
+        self._disturber = Disturber(self, disturbances)
         self._index_joints()
         self._index_contacts()
-        self._can_render = render
+        self.can_render = render
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self.tick = 0
         self.instruction = ""
@@ -66,6 +78,8 @@ class Station(Scene):
     def reset(self, seed: int) -> None:
         """Put the arms at home and the objects at the places `seed` names, at rest, time 0; repeatable bit for bit."""
         mujoco.mj_resetData(self.model, self.data)
+        if self._randomiser:
+            self._randomiser.restore()
         self.data.qpos[self._qpos] = self.home
         self.data.qpos[self._mirror_qpos] = -self.home[self._grippers]
         self.data.ctrl[:] = self._controls(self.home)
@@ -74,16 +88,31 @@ class Station(Scene):
             mujoco.mj_step(self.model, self.data)
         self.data.time = 0.0
         self.tick = 0
+        if self._randomiser:
+            self._randomiser.draw(seed)
+        self._disturber.reset(seed)
         self._look()
 
     def step(self, action: np.ndarray) -> None:
         """Run one control tick towards `action` [A], joint positions in contract order, rad (m for grippers)."""
+        if self._disturber.update():
+            self._look()
         self.task.interact(self)
         self.data.ctrl[:] = self._controls(np.asarray(action, dtype=np.float64))
         for _ in range(self._substeps):
             mujoco.mj_step(self.model, self.data)
         self.tick += 1
         self._look()
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Let something go wrong now; AloeError for an unknown kind, item or camera, or what cannot be done now."""
+        self._disturber.apply(disturbance)
+        self._look()
+
+    @property
+    def disturbed(self) -> list[tuple[int, Disturbance]]:
+        """What went wrong since the reset, with its tick; targets are those that were drawn."""
+        return list(self._disturber.done)
 
     def joint_positions(self) -> np.ndarray:
         """Return measured positions, float32 [J], contract order, rad (m for grippers)."""
@@ -117,13 +146,16 @@ class Station(Scene):
         return self.tick % frame_period(self.contract, camera) == 0
 
     def render(self, camera: str) -> np.ndarray:
-        """Return what a contract camera sees now, uint8 [height, width, 3] RGB."""
+        """Return what a contract camera sees now, frozen or not, uint8 [height, width, 3] RGB."""
+        frozen = self._disturber.frame(camera)
+        if frozen is not None:
+            return frozen
         size = self.contract.camera(camera)
         return self.view(camera, size.width, size.height)
 
     def view(self, camera: str, width: int, height: int) -> np.ndarray:
         """Return what any scene camera (also `front`) sees now, uint8 [height, width, 3] RGB."""
-        if not self._can_render:
+        if not self.can_render:
             raise AloeError("This station was made with render=False and has no cameras.")
         renderer = self._renderers.get((width, height)) or self._renderer(width, height)
         renderer.update_scene(self.data, camera)
@@ -191,6 +223,12 @@ class Station(Scene):
         return len(self._touches.get((arm, item), ()))
 
     # --- inside ------------------------------------------------------------------------------------------------
+
+    def _make_randomiser(self) -> Randomiser | None:
+        if self.randomisation == "none":
+            return None
+        pads = [body for arm in self.robot.arms.values() for body in arm.finger_bodies]
+        return Randomiser(self.model, self.randomisation, self.task.items, pads, self.contract.camera_names)
 
     def _renderer(self, width: int, height: int) -> mujoco.Renderer:
         try:
