@@ -119,7 +119,7 @@ def write_checkpoint(
                     step=step,
                     parent=parent,
                     method=method,
-                    git_revision=_git_revision(),
+                    git_revision=git_revision(),
                     metrics=_finite(metrics),
                     report=_finite(report) if report is not None else None,
                     files=entries,
@@ -351,7 +351,7 @@ def _finite(data: Mapping[str, object]) -> dict[str, Any]:
     return cleaned
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """Return the commit of the source tree this code runs from, None outside one."""
     try:
         done = subprocess.run(

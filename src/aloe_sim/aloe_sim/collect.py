@@ -47,7 +47,7 @@ def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progre
     processes = min(processes or len(os.sched_getaffinity(0)), len(seeds))
     if processes <= 1:
         return list(_in_process(job, seeds, progress))
-    with _single_threaded(), ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (job,)) as pool:
+    with single_threaded(), ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (job,)) as pool:
         futures = {pool.submit(_run, seed): i for i, seed in enumerate(seeds)}
         episodes: dict[int, EpisodeData] = {}
         try:
@@ -156,7 +156,7 @@ def _in_process(job: Job, seeds: Sequence[int], progress: Progress | None) -> It
 
 
 @contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Children inherit one thread for linear algebra and one for rendering: the processes are the parallelism."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
