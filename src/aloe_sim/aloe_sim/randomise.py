@@ -9,12 +9,16 @@ import mujoco
 import numpy as np
 
 from aloe_core.errors import AloeError
+from aloe_sim.scene import TABLE_CENTRE
 
 _STREAM = 0xD0  # keeps these draws apart from the task's, which get the same seed
 _PIXELS = 128
+_DEFAULT = np.array([0.5, 0.5, 0.5, 1.0])  # colour of a geom that has none of its own
 _PATTERNS = ("speckle", "wood", "stripes", "checks")
 _ROOM = 2.0  # m from the table's centre to the walls
 _FLOOR = -0.75  # m
+_BACKDROP = ("floor", "wall_left", "wall_right", "wall_near", "wall_far")
+_GREY = [0.45, 0.5, 0.56, 1]  # as the sky
 _EXTENT = 1.5  # m; clipping planes scale with it and should not see the walls
 
 
@@ -57,17 +61,26 @@ def add_backdrop(spec: mujoco.MjSpec) -> None:
         texture.data = np.repeat(grey[..., None], 3, axis=2).tobytes()
         material = spec.add_material(name=name, texuniform=True, texrepeat=[4, 4])
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-    box, far, thin = mujoco.mjtGeom.mjGEOM_BOX, _ROOM, 0.01
-    high = [0, 0, _FLOOR + far]
-    backdrop = spec.worldbody.add_body(name="backdrop", pos=[0, 0.6, 0])
-    for name, size, pos in (
-        ("floor", [far, far, thin], [0, 0, _FLOOR]),
-        ("wall_left", [thin, far, far], [-far, 0, high[2]]),
-        ("wall_right", [thin, far, far], [far, 0, high[2]]),
-        ("wall_near", [far, thin, far], [0, -far, high[2]]),
-        ("wall_far", [far, thin, far], [0, far, high[2]]),
-    ):
-        backdrop.add_geom(name=name, type=box, size=size, pos=pos, rgba=[0.45, 0.5, 0.56, 1], contype=0, conaffinity=0)
+    far, thin = _ROOM, 0.01
+    centre = np.array([*TABLE_CENTRE, _FLOOR])
+    shapes = (
+        ([far, far, thin], [0, 0, 0]),
+        ([thin, far, far], [-far, 0, far]),
+        ([thin, far, far], [far, 0, far]),
+        ([far, thin, far], [0, -far, far]),
+        ([far, thin, far], [0, far, far]),
+    )
+    for name, (size, pos) in zip(_BACKDROP, shapes, strict=True):
+        # Not in a body of their own, which would make the physics state larger than that of a mirror.
+        spec.worldbody.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=size,
+            pos=centre + pos,
+            rgba=_GREY,
+            contype=0,
+            conaffinity=0,
+        )
     spec.stat.extent = _EXTENT
 
 
@@ -82,12 +95,11 @@ class Randomiser:
         bodies = [model.body(name).id for name in (*items, *pads)]
         self._gripping = np.flatnonzero(np.isin(model.geom_bodyid, bodies))
         self._table = model.geom("table").id
-        backdrop = model.body("backdrop").id
-        self._backdrop = np.flatnonzero(model.geom_bodyid == backdrop)
+        self._floor, *self._walls = (model.geom(name).id for name in _BACKDROP)
         own = {model.material(name).id for name in _PATTERNS}
         self._materials = [i for i in range(model.nmat) if i not in own]
         self._textures = [model.material(name).id for name in _PATTERNS]
-        scenery = {self._table, *self._backdrop.tolist()}
+        scenery = {self._table, self._floor, *self._walls}
         self._coloured: dict[int, list[int]] = {}  # geoms by what they belong to
         for geom in range(model.ngeom):
             # The default colour means: that of the material.
@@ -137,8 +149,8 @@ class Randomiser:
             for row in rows:
                 _brighten(rgba, [row], 1 + spread.brightness * rng.uniform(-1, 1))
         self._paint([self._table], rng)
-        self._paint([g for g in self._backdrop if g == self._backdrop[0]], rng)
-        self._paint(list(self._backdrop[1:]), rng)
+        self._paint([self._floor], rng)
+        self._paint(self._walls, rng)
 
     def _paint(self, geoms: list[int], rng: np.random.Generator) -> None:
         """Give table, floor or walls a pale colour, so that items stand out, and perhaps a texture."""
@@ -168,9 +180,6 @@ class Randomiser:
             model.geom_friction[geom] *= factor[int(model.geom_bodyid[geom])]
         for flex in range(model.nflex):
             model.flex_friction[flex] *= 1 + spread.friction * rng.uniform(-1, 1)
-
-
-_DEFAULT = np.array([0.5, 0.5, 0.5, 1.0])
 
 
 def _brighten(rgba: np.ndarray, rows: list[int], factor: float) -> None:
