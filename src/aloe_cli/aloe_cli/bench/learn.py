@@ -1,0 +1,153 @@
+"""`./aloe bench learn`: every method from the same warm start, at equal interaction, over several seeds."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import Manager, get_context
+from pathlib import Path
+from queue import Queue
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from aloe_cli import paths
+from aloe_cli.bench.learning import plan, row, table
+from aloe_cli.command import VerbApp
+from aloe_cli.paths import ContractOption
+from aloe_cli.progress import Stages
+from aloe_core.checkpoint import git_revision
+from aloe_core.errors import AloeError
+from aloe_critic.hyper import make_hyper
+from aloe_critic.learners import METHODS
+from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
+from aloe_sim.collect import single_threaded
+from aloe_sim.tasks import TASKS, make_task
+
+app = VerbApp(help="Compare the learning methods on the simulator.")
+
+
+@app.command()
+def learn(
+    tasks: Annotated[str, typer.Option(help="Tasks, comma-separated; task/level names a level.")] = "sorting",
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated.")] = "hg_dagger,filtered_bc,aloe,aloe_select",
+    humans: Annotated[str, typer.Option(help="Who takes over: skilled, average, clumsy.")] = "average",
+    seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=9)] = 3,
+    budget: Annotated[float, typer.Option(help="Robot time of a run's supervised rounds, s.", min=1)] = 300.0,
+    successes: Annotated[
+        int, typer.Option(help="Successful supervised episodes that also end a run's rounds; 0: none.", min=0)
+    ] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds of collecting and learning.", min=1)] = 3,
+    demonstrations: Annotated[int, typer.Option(help="Demonstrations of the warm start.", min=1)] = 10,
+    episodes: Annotated[int, typer.Option(help="Episodes of each measurement.", min=1)] = 50,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter.", metavar="KEY=VALUE")] = None,
+    processes: Annotated[int, typer.Option(help="Runs side by side; 0: one a core.", min=0)] = 0,
+    work: Annotated[Path, typer.Option(help="Where finished runs are kept, to go on from.", metavar="DIR")] = Path(
+        "bench_out/learn"
+    ),
+    out: Annotated[Path, typer.Option(help="Result without ending: .json, .md and .png.", metavar="FILE")] = Path(
+        "docs/results/learn"
+    ),
+    contract: ContractOption = None,
+) -> dict[str, Any]:
+    """Run what is missing in --work, then write the table of everything asked for."""
+    robot = str(paths.contract(contract).resolve())
+    overrides = _overrides(set_ or [])
+    make_hyper(overrides)
+    levels = _levels(tasks)
+    asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
+    limits = plan.Budget(demonstrations, rounds, budget, successes, episodes, overrides)
+    _same_budget(work, limits, robot)
+    found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
+    facts = {
+        "hardware": f"{_cpu()}, {os.cpu_count()} cores, no GPU used",
+        "revision": git_revision() or "unknown",
+        "budget": asdict(limits),
+        "budget_text": (
+            f"Each run: {limits.demonstrations} demonstrations, then {limits.rounds} rounds, {limits.interaction:g} s of robot "
+            f"time over all rounds{f' or {limits.successes} successes' if limits.successes else ''}; measured on "
+            f"{limits.evaluated} episodes. Hyperparameters: {overrides or 'defaults'}."
+        ),
+    }
+    table.write(found, facts, out)
+    print(f"{out}.md, {out}.json, {out}.png: {len(found)} runs")
+    return {"rows": found, "files": [f"{out}.{ending}" for ending in ("json", "md", "png")]} | facts
+
+
+def _run_all(
+    asked: list[plan.Row], limits: plan.Budget, robot: str, work: Path, processes: int
+) -> list[dict[str, Any]]:
+    """Return a result per row; what fails ends the benchmark, and the runs that finished are kept."""
+    with single_threaded(), Manager() as manager, Stages() as stages:
+        messages: Queue[str] = manager.Queue()
+        listener = threading.Thread(target=_listen, args=(messages, stages), daemon=True)
+        listener.start()
+        with ProcessPoolExecutor(min(processes, len(asked)), get_context("spawn")) as pool:
+            try:
+                first = {r.warm_key: r for r in asked}  # the methods share a warm start, so it comes before them
+                job = functools.partial(_call, messages=messages, limits=limits, robot=robot, work=str(work.resolve()))
+                for future in as_completed([pool.submit(job, row.warm_start, r) for r in first.values()]):
+                    future.result()
+                futures = {pool.submit(job, row.run, r): r for r in asked}
+                for done, future in enumerate(as_completed(futures), 1):
+                    result = future.result()
+                    stages.show("runs", done, len(asked), f"{futures[future].key}: {result['final_success']:.2f}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        messages.put("")
+        listener.join()
+        return [future.result() for future in futures]
+
+
+def _call(function: Any, one: plan.Row, *, messages: Queue[str], limits: plan.Budget, robot: str, work: str) -> Any:
+    return function(one, limits, robot, work, messages.put)
+
+
+def _listen(messages: Queue[str], stages: Stages) -> None:
+    while message := messages.get():
+        key, _, what = message.partition(": ")
+        stages.show(key, 0, None, what)
+
+
+def _same_budget(work: Path, limits: plan.Budget, robot: str) -> None:
+    """Runs of another budget do not compare; AloeError if `work` holds such."""
+    path = work / "budget.yaml"
+    wanted = yaml.safe_dump(asdict(limits) | {"contract": Path(robot).name})
+    if path.exists() and path.read_text() != wanted:
+        raise AloeError(f"{path}: runs there had another budget or contract; choose another --work or delete it.")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(wanted)
+
+
+def _levels(tasks: str) -> dict[str, str]:
+    levels = {}
+    for word in tasks.split(","):
+        task, _, level = word.partition("/")
+        known = TASKS.get(task)
+        level = level or (known.levels[0] if known else "")
+        make_task(task, level, "train")  # says what is unknown
+        levels[task] = level
+    return levels
+
+
+def _overrides(words: list[str]) -> dict[str, Any]:
+    overrides = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not (key and separator):
+            raise AloeError(f"--set {word!r}: expected KEY=VALUE.")
+        overrides[key] = yaml.safe_load(value)
+    return overrides
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()

@@ -1,0 +1,198 @@
+"""One run of the learning benchmark, in one process and one thread: collect, learn, measure, repeat."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aloe_cli.bench.learning.plan import HUMANS, Budget, Row
+from aloe_core.contract import load_contract
+from aloe_core.episode.data import EpisodeData, Outcome, Source
+from aloe_core.errors import AloeError
+from aloe_critic.hyper import make_hyper
+from aloe_critic.job import Job, Progress
+from aloe_critic.learners import method as find_method
+from aloe_critic.replay import Replay
+from aloe_critic.trainer import publish
+from aloe_policy.config import FlowConfig
+from aloe_policy.runtime import FlowRuntime, load_models, load_runtime
+from aloe_sim.collect import Job as Episodes
+from aloe_sim.collect import collect, summarise
+from aloe_sim.rollout import run_episode
+from aloe_sim.station import Station
+
+Say = Callable[[str], None]
+
+
+def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: None) -> Path:
+    """Return the checkpoint of the clone of the demonstrations that all methods start from, trained if not there."""
+    final = Path(out) / "warm" / row.warm_key
+    if final.is_dir():
+        return next(final.glob("v0001*"))
+    replay = _new_replay(contract)
+    for episode in _demonstrations(row, budget, contract):
+        replay.add(episode)
+    part = final.with_suffix(".partial")
+    shutil.rmtree(part, ignore_errors=True)
+    _learn("bc", replay, part, None, budget, row, contract, say)
+    part.rename(final)
+    return next(final.glob("v0001*"))
+
+
+def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: None) -> dict[str, Any]:
+    """Return the row of the table and write it to `out`/rows; a row that is there already is returned as it is."""
+    path = Path(out) / "rows" / f"{row.key}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    start = time.monotonic()
+    checkpoint = warm_start(row, budget, contract, out, say)
+    root = Path(out) / "runs" / row.key
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    replay = _new_replay(contract)
+    for episode in _demonstrations(row, budget, contract):
+        replay.add(episode)
+    shutil.copytree(checkpoint, root / checkpoint.name)
+    checkpoint = root / checkpoint.name
+
+    interaction, successes = 0.0, 0
+    curve = [_point(row, budget, contract, checkpoint, 0.0, 0, None)]
+    station = Station(load_contract(contract), row.task, row.level)
+    for number in range(1, budget.rounds + 1):
+        say(f"{row.key}: round {number}, collecting")
+        episodes = _collect(row, budget, contract, station, checkpoint, number)
+        for episode in episodes:
+            replay.add(episode)
+        interaction += sum(e.steps * e.dt for e in episodes)
+        successes += sum(e.outcome == Outcome.SUCCESS for e in episodes)
+        checkpoint = _learn(row.method, replay, root, checkpoint, budget, row, contract, say)
+        human = sum(int((e.source == Source.HUMAN).sum()) for e in episodes) / max(1, sum(e.steps for e in episodes))
+        curve.append(_point(row, budget, contract, checkpoint, interaction, successes, human))
+    station.close()
+    last = curve[-1]
+    result = asdict(row) | {
+        "final_success": last["success"],
+        "wilson_low": last["wilson_low"],
+        "wilson_high": last["wilson_high"],
+        "successes_per_hour": last["successes_per_hour"],
+        "intervention_rate": last["intervention_rate"],
+        "episode_length_s": last["mean_length_s"],
+        "curve": curve,
+        "wall_s": round(time.monotonic() - start, 1),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".partial")
+    part.write_text(json.dumps(result, indent=1))
+    part.rename(path)
+    return result
+
+
+def _new_replay(contract: str) -> Replay:
+    robot = load_contract(contract)
+    return Replay(robot, make_hyper({}).stride, FlowConfig.for_contract(robot).text_buckets)
+
+
+def _demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]:
+    """Return the run's demonstrations, the same ones whenever asked for."""
+    job = Episodes(load_contract(contract), row.task, row.level, supervision="demonstrate")
+    return collect(job, range(row.seeds(0), row.seeds(0) + budget.demonstrations), processes=1)
+
+
+def _collect(
+    row: Row, budget: Budget, contract: str, station: Station, checkpoint: Path, number: int
+) -> list[EpisodeData]:
+    """Return supervised episodes of the policy until the round's share of the budget is spent."""
+    runtime = load(str(checkpoint), contract)
+    human = HUMANS[row.human]
+    episodes: list[EpisodeData] = []
+    spent, good = 0.0, 0
+    while spent < budget.interaction / budget.rounds and not (
+        budget.successes and good >= budget.successes / budget.rounds
+    ):
+        seed = row.seeds(number) + len(episodes)
+        episodes.append(run_episode(station, seed, runtime, "supervise", human))
+        spent += episodes[-1].steps * episodes[-1].dt
+        good += episodes[-1].outcome == Outcome.SUCCESS
+    return episodes
+
+
+def _learn(
+    method: str,
+    replay: Replay,
+    root: Path,
+    start: Path | None,
+    budget: Budget,
+    row: Row,
+    contract: str,
+    say: Say,
+) -> Path:
+    robot = load_contract(contract)
+    hyper = make_hyper({"threads": 1, "seed": row.seed} | budget.overrides)
+    torch.manual_seed(hyper.seed)
+    torch.set_num_threads(hyper.threads)
+    job = Job(robot, replay, hyper, _progress(row, method, say))
+    if start is not None:
+        models = load_models(start, robot)
+        job.policy, job.critic = models.policy, models.critic
+        scale = models.config.get("reward_scale")
+        job.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
+    learned = find_method(method)(job)
+    return publish(root, method, learned, hyper, robot, start.name if start else "")
+
+
+def _progress(row: Row, method: str, say: Say) -> Progress:
+    def progress(phase: str, step: int, steps: int, _loss: float) -> None:
+        if step in (0, steps):
+            say(f"{row.key}: {method}, {phase} {step}/{steps}")
+
+    return progress
+
+
+def _point(
+    row: Row,
+    budget: Budget,
+    contract: str,
+    checkpoint: Path,
+    interaction: float,
+    successes: int,
+    intervention: float | None,
+) -> dict[str, Any]:
+    """Return how the checkpoint does by itself, and what it cost so far."""
+    job = Episodes(
+        load_contract(contract),
+        row.task,
+        row.level,
+        make_policy=functools.partial(load, str(checkpoint), contract),
+        record=False,
+    )
+    found = summarise(collect(job, range(row.eval_seed(), row.eval_seed() + budget.evaluated), processes=1))
+    hours = found.mean_length * found.episodes / 3600
+    return {
+        "interaction_s": round(interaction, 2),
+        "successes": successes,
+        "success": found.success,
+        "wilson_low": found.low,
+        "wilson_high": found.high,
+        "episodes": found.episodes,
+        "mean_length_s": found.mean_length,
+        "successes_per_hour": found.successes / hours,
+        "intervention_rate": intervention,
+        "checkpoint": checkpoint.name,
+    }
+
+
+def load(checkpoint: str, contract: str) -> FlowRuntime:
+    """Return the checkpoint as it would run on the robot, with as many candidates as its learner asked for."""
+    config = json.loads((Path(checkpoint) / "config.json").read_text())
+    candidates = config.get("candidates")
+    if not isinstance(candidates, int):
+        raise AloeError(f"{checkpoint}/config.json: candidates = {candidates!r}: expected a number.")
+    return load_runtime(checkpoint, load_contract(contract), candidates)

@@ -1,0 +1,120 @@
+"""The learning benchmark's result: JSON, markdown and curves."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from aloe_core.statistics import wilson
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+Rows = list[dict[str, Any]]
+
+
+def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
+    """Write `out`.json, .md and .png; `facts` are the budget, the hardware and the revision."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    out.with_suffix(".md").write_text(markdown(rows, facts, out.name))
+    if rows:
+        plot(rows, out.with_suffix(".png"))
+
+
+def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
+    """Return one table a task and human, methods by mean final success."""
+    lines = [
+        "# Learning benchmark",
+        "",
+        f"{facts['hardware']}; revision {facts['revision']}.",
+        "",
+        facts["budget_text"],
+    ]
+    for (task, level, human), group in _grouped(rows, "task", "level", "human").items():
+        lines += ["", f"## {task}/{level}, {human} person", ""]
+        lines += ["| method | final success (95 %) | by seed | successes an hour | person's share, first to last |"]
+        lines += ["|---|---|---|---|---|"]
+        methods = _grouped(group, "method")
+        lines.append(_warm_line(group))
+        for (method,), runs in sorted(methods.items(), key=lambda item: -_mean(item[1], "final_success")):
+            lines.append(_line(method, runs))
+    lines += ["", f"![curves]({picture}.png)", ""]
+    lines += [
+        "Success: autonomous episodes on start states that no run trains on, the same for every method of a seed. Intervals pool the",
+        "episodes of all seeds (Wilson) and know nothing of the difference between seeds, which the column beside them shows.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _warm_line(group: Rows) -> str:
+    by_seed = {row["seed"]: row["curve"][0] for row in group}
+    points = [by_seed[seed] for seed in sorted(by_seed)]
+    return f"| warm start | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} | |"
+
+
+def _line(method: str, runs: Rows) -> str:
+    runs = sorted(runs, key=lambda row: row["seed"])
+    points = [row["curve"][-1] for row in runs]
+    first = np.mean([row["curve"][1]["intervention_rate"] for row in runs])
+    last = np.mean([row["curve"][-1]["intervention_rate"] for row in runs])
+    return (
+        f"| {method} | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} "
+        f"| {first:.2f} to {last:.2f} |"
+    )
+
+
+def _pooled(points: Rows) -> str:
+    episodes = sum(p["episodes"] for p in points)
+    good = sum(round(p["success"] * p["episodes"]) for p in points)
+    low, high = wilson(good, episodes)
+    return f"{good / episodes:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _list(values: Any) -> str:
+    return " ".join(f"{v:.2f}" for v in values)
+
+
+def _average(points: Rows) -> str:
+    return f"{np.mean([p['successes_per_hour'] for p in points]):.0f}"
+
+
+def _mean(runs: Rows, key: str) -> float:
+    return float(np.mean([row[key] for row in runs]))
+
+
+def plot(rows: Rows, path: Path) -> None:
+    """Success against robot time and against successful supervised episodes; thin lines are seeds."""
+    groups = _grouped(rows, "task", "level", "human")
+    figure, axes = plt.subplots(len(groups), 2, figsize=(11, 4 * len(groups)), squeeze=False, sharey=True)
+    methods = sorted({row["method"] for row in rows})
+    colours = dict(zip(methods, plt.get_cmap("tab20")(np.linspace(0, 1, 20)), strict=False))
+    for line, ((task, level, human), group) in zip(axes, groups.items(), strict=True):
+        for axis, key, label in zip(
+            line, ("interaction_s", "successes"), ("robot time, s", "successful supervised episodes"), strict=True
+        ):
+            for (method,), runs in sorted(_grouped(group, "method").items()):
+                curves = [np.array([[p[key], p["success"]] for p in row["curve"]], float) for row in runs]
+                for curve in curves if len(curves) > 1 else ():
+                    axis.plot(*curve.T, color=colours[method], alpha=0.25, lw=1)
+                axis.plot(*np.mean(curves, axis=0).T, "o-", ms=4, color=colours[method], label=method)
+            axis.set(xlabel=label, ylim=(-0.02, 1.02), title=f"{task}/{level}, {human} person")
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel("autonomous success")
+        line[1].legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _grouped(rows: Rows, *keys: str) -> dict[tuple[str, ...], Rows]:
+    groups: dict[tuple[str, ...], Rows] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[k] for k in keys)].append(row)
+    return dict(groups)
