@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from aloe_core.contract import RobotContract
 from aloe_core.episode.data import EpisodeData, Outcome, Source
 from aloe_core.statistics import wilson
 from aloe_core.types import PolicyRuntime
+from aloe_sim.disturb import Disturbances
 from aloe_sim.human import HumanConfig, Supervision
 from aloe_sim.rollout import run_episode
 from aloe_sim.station import Station
@@ -37,18 +40,23 @@ class Job:
     human: HumanConfig | None = None
     time_limit: float = 0.0  # s; 0 = the task's own
     record: bool = True
+    randomisation: str = "none"
+    disturbances: Disturbances | None = None
 
 
 def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> list[EpisodeData]:
     """Run one episode a seed and return them in the order of `seeds`; `processes` 0 means one per core.
 
-    With one process everything runs in this one. The result does not depend on `processes`.
+    With one process everything runs in this one. The result does not depend on `processes`. An error of a worker is
+    raised here as it is; then, as on Ctrl-C, the others are stopped at once.
     """
     processes = min(processes or len(os.sched_getaffinity(0)), len(seeds))
     if processes <= 1:
         return list(_in_process(job, seeds, progress))
     with single_threaded(), ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (job,)) as pool:
-        futures = {pool.submit(_run, seed): i for i, seed in enumerate(seeds)}
+        others = set(active_children())
+        with _without_interrupts():
+            futures = {pool.submit(_run, seed): i for i, seed in enumerate(seeds)}
         episodes: dict[int, EpisodeData] = {}
         try:
             for future in as_completed(futures):
@@ -57,6 +65,8 @@ def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progre
                     progress(len(episodes), len(seeds), future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.terminate()
             raise
     return [episodes[i] for i in range(len(seeds))]
 
@@ -67,8 +77,8 @@ class Evaluation:
 
     successes: int
     episodes: int
-    low: float
-    high: float
+    wilson_low: float
+    wilson_high: float
     mean_length: float  # s
     mean_success_length: float  # s; NaN without successes
     intervention_rate: float  # share of steps the person drove
@@ -87,8 +97,8 @@ def summarise(episodes: Sequence[EpisodeData]) -> Evaluation:
     return Evaluation(
         successes=sum(good),
         episodes=len(good),
-        low=low,
-        high=high,
+        wilson_low=low,
+        wilson_high=high,
         mean_length=float(lengths.mean()),
         mean_success_length=float(lengths[good].mean()) if any(good) else float("nan"),
         intervention_rate=human / max(1, sum(e.steps for e in episodes)),
@@ -105,7 +115,14 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._station = Station(job.contract, job.task, job.level, job.variant)
+        self._station = Station(
+            job.contract,
+            job.task,
+            job.level,
+            job.variant,
+            randomisation=job.randomisation,
+            disturbances=job.disturbances,
+        )
         self._policy = job.make_policy() if job.make_policy else None
 
     def run(self, seed: int) -> EpisodeData:
@@ -130,6 +147,15 @@ _job: Job | None = None  # of this worker process
 def _start_worker(job: Job) -> None:
     global _job
     _job = job
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent has died without a word: it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @cache
@@ -153,6 +179,16 @@ def _in_process(job: Job, seeds: Sequence[int], progress: Progress | None) -> It
             yield episode
     finally:
         worker.close()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until this ends; processes started meanwhile never see it: their parent stops them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
+from aloe_sim.disturb import Disturbances
 from aloe_sim.station import Station
 from aloe_sim.tasks import TASKS, first_level
 
@@ -33,6 +34,7 @@ class StationEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         level: str | None = None,
         variant: str = "train",
         randomisation: str = "none",
+        disturbances: Disturbances | None = None,
         render_mode: str | None = None,
     ) -> None:
         """`contract` or its file, `level` None for the task's first; AloeError as Station, or for a render mode."""
@@ -40,8 +42,14 @@ class StationEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise AloeError(f"Unknown render mode {render_mode!r}: expected rgb_array.")
         self.render_mode = render_mode
         self.contract = contract if isinstance(contract, RobotContract) else load_contract(contract)
-        options = {} if randomisation == "none" else {"randomisation": randomisation}
-        self.station = Station(self.contract, task, level or first_level(task), variant, **options)
+        self.station = Station(
+            self.contract,
+            task,
+            level or first_level(task),
+            variant,
+            randomisation=randomisation,
+            disturbances=disturbances,
+        )
         self.metadata = {**self.metadata, "render_fps": self.contract.control.rate_hz}
         low, high = self.contract.lower.astype(np.float32), self.contract.upper.astype(np.float32)
         images = {c.name: spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in self.contract.cameras}
@@ -84,7 +92,8 @@ class StationEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         station = self.station
         return {
             "state": station.joint_positions(),
-            "images": {name: station.render(name) for name in self.contract.camera_names},
+            # A frozen camera repeats one array.
+            "images": {name: station.render(name).copy() for name in self.contract.camera_names},
         }
 
     def _info(self) -> dict[str, Any]:

@@ -231,6 +231,7 @@ class Station(Scene):
         return Randomiser(self.model, self.randomisation, self.task.items, pads, self.contract.camera_names)
 
     def _renderer(self, width: int, height: int) -> mujoco.Renderer:
+        _render_here()
         try:
             renderer = mujoco.Renderer(self.model, height, width)
         except (ImportError, RuntimeError, AttributeError, mujoco.FatalError) as error:
@@ -297,6 +298,18 @@ class Station(Scene):
                     self._supported.add(item)
         self._success, self._failure = self.task.succeeded(self), self.task.failed(self)
         self._stage = 1.0 if self._success else self.task.progress(self)
+
+
+_rendering: set[int] = set()  # process that renders, and the processes it was forked from
+
+
+def _render_here() -> None:
+    """AloeError where OpenGL would hang: its threads do not live on in a fork."""
+    _rendering.add(os.getpid())
+    if len(_rendering) > 1:
+        raise AloeError(
+            "No frames can be rendered in a process forked from one that renders: start it with the context 'spawn'."
+        )
 
 
 _open: weakref.WeakSet[Station] = weakref.WeakSet()

@@ -154,7 +154,7 @@ def test_an_error_in_a_worker_reaches_the_caller_as_it_is(processes):
 def test_an_evaluation_counts_successes_and_the_persons_share():
     result = evaluate(Job(ROBOT, make_policy=Still, time_limit=0.2, record=False), [1, 2], 1)
     assert (result.successes, result.episodes, result.success) == (0, 2, 0.0)
-    assert result.low == 0.0 and 0 < result.high < 1
+    assert result.wilson_low == 0.0 and 0 < result.wilson_high < 1
     assert result.mean_length == pytest.approx(0.2) and np.isnan(result.mean_success_length)
     assert result.intervention_rate == 0.0
 

@@ -15,13 +15,21 @@ from aloe_cli import paths
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
-from aloe_core.contract import load_contract
+from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
-from aloe_sim.collect import Job, collect, summarise
-from aloe_sim.tasks import make_task
+from aloe_sim.baselines import RandomPolicy, ZeroPolicy
+from aloe_sim.collect import Evaluation, Job, MakePolicy, collect, summarise
+from aloe_sim.disturb import load_disturbances
+from aloe_sim.human import HumanConfig
+from aloe_sim.skill import preset
+from aloe_sim.station import Station
+from aloe_sim.tasks import first_level
 
 app = VerbApp(help="Measure the success rate of a policy on the simulator.")
+
+BASELINES = {"random": RandomPolicy, "zero": ZeroPolicy}
+POLICIES = ("checkpoint", "expert", *BASELINES)
 
 
 @app.command()
@@ -29,26 +37,42 @@ def eval_(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Checkpoint, or a folder whose LATEST is meant.", metavar="DIR")
     ] = None,
-    policy: Annotated[str, typer.Option(help="checkpoint, or expert: the scripted person.")] = "checkpoint",
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="checkpoint; expert: the scripted person; random: another posture with every chunk; zero: joints at 0."
+        ),
+    ] = "checkpoint",
     task: Annotated[str, typer.Option(help="Task of the simulator.")] = "sorting",
-    level: Annotated[str, typer.Option(help="Difficulty of the task.")] = "easy",
+    level: Annotated[str, typer.Option(help="Difficulty; default: the task's first.")] = "",
     variant: Annotated[str, typer.Option(help="Variant of objects and scene.")] = "train",
-    episodes: Annotated[int, typer.Option(help="Episodes, one a seed.", min=1)] = 25,
-    seed0: Annotated[int, typer.Option(help="First seed; the demo trains on seeds below 1000000.", min=0)] = 1_000_000,
-    candidates: Annotated[int, typer.Option(help="Chunks sampled; the critic chooses one.", min=1, max=256)] = 8,
-    processes: Annotated[int, typer.Option(help="Parallel episodes; 0 is one per core.", min=0)] = 0,
+    episodes: Annotated[int, typer.Option(help="Episodes, one a seed, at least 1.")] = 25,
+    seed0: Annotated[int, typer.Option(help="First seed; the demo trains on seeds below 1000000.")] = 1_000_000,
+    skill: Annotated[str, typer.Option(help="Of the expert: perfect, good (default of a person), mediocre, bad.")] = "",
+    randomisation: Annotated[str, typer.Option(help="Of look and friction: none, low, high.")] = "none",
+    disturbances: Annotated[
+        Path | None, typer.Option(help="Schedule of what goes wrong (YAML); default: nothing does.", metavar="FILE")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Chunks sampled; the critic chooses one, 1 to 256.")] = 8,
+    processes: Annotated[int, typer.Option(help="Parallel episodes; 0 is one per core.")] = 0,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Run EPISODES episodes from SEED0 on and print the success rate with its 95 % interval."""
+    _check("episodes", episodes, 1)
+    _check("seed0", seed0, 0)
+    _check("candidates", candidates, 1, 256)
+    _check("processes", processes, 0)
     path = paths.contract(contract)
     robot = load_contract(path)
-    make_task(task, level, variant)  # what is unknown says so here, not in a worker
-    make_policy = None
-    if policy == "checkpoint":
-        make_policy = functools.partial(_load, _checkpoint(checkpoint), path, candidates)
-        make_policy()  # likewise
-    elif policy != "expert":
-        raise AloeError(f"policy = {policy!r}: expected checkpoint or expert.")
+    level = level or first_level(task)
+    schedule = load_disturbances(disturbances) if disturbances else None
+    # What is wrong says so here, not in a worker.
+    Station(robot, task, level, variant, render=False, randomisation=randomisation, disturbances=schedule)
+    make_policy = _make_policy(policy, checkpoint, path, robot, candidates)
+    if make_policy is None:
+        skill = skill or "perfect"
+    elif skill:
+        raise AloeError(f"skill = {skill!r}: only --policy expert has one.")
     job = Job(
         contract=robot,
         task=task,
@@ -56,7 +80,10 @@ def eval_(
         variant=variant,
         supervision="watch" if make_policy else "demonstrate",
         make_policy=make_policy,
+        human=None if make_policy else HumanConfig(demonstration=preset(skill)),
         record=False,
+        randomisation=randomisation,
+        disturbances=schedule,
     )
     start = time.monotonic()
     good = 0
@@ -71,22 +98,54 @@ def eval_(
     result = summarise(found)
     Console().print(
         f"{result.successes} of {result.episodes} succeeded: {result.success:.2f} "
-        f"(95 % interval {result.low:.2f} to {result.high:.2f}); an episode took {result.mean_length:.1f} s."
+        f"(95 % interval {result.wilson_low:.2f} to {result.wilson_high:.2f}); "
+        f"an episode took {result.mean_length:.1f} s."
     )
     return {
-        "policy": str(checkpoint) if make_policy else "expert",
+        "policy": str(checkpoint) if policy == "checkpoint" else policy,
+        "skill": skill or None,
+        "contract": robot.name,
         "task": task,
         "level": level,
         "variant": variant,
+        "randomisation": randomisation,
+        **_figures(result),
+        "seeds": {str(episode.seed): episode.outcome.name.lower() for episode in found},
+        "wall_s": round(time.monotonic() - start, 1),
+    }
+
+
+def _check(name: str, value: int, low: int, high: int | None = None) -> None:
+    """AloeError for a value out of its range: the parser would say so in a box of five lines."""
+    if value < low or (high is not None and value > high):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise AloeError(f"{name} = {value}: expected {expected}.")
+
+
+def _make_policy(
+    policy: str, checkpoint: Path | None, contract: Path, robot: RobotContract, candidates: int
+) -> MakePolicy | None:
+    """Return what makes the policy in a worker, None for the expert, who is a person."""
+    if policy not in POLICIES:
+        raise AloeError(f"policy = {policy!r}: expected one of {', '.join(POLICIES)}.")
+    if policy == "expert":
+        return None
+    if policy in BASELINES:
+        return functools.partial(BASELINES[policy], robot)
+    make = functools.partial(_load, _checkpoint(checkpoint), contract, candidates)
+    make()  # what is wrong with it says so here
+    return make
+
+
+def _figures(result: Evaluation) -> dict[str, Any]:
+    return {
         "success": result.success,
-        "low": result.low,
-        "high": result.high,
+        "wilson_low": result.wilson_low,
+        "wilson_high": result.wilson_high,
         "successes": result.successes,
         "episodes": result.episodes,
         "mean_length_s": result.mean_length,
         "mean_success_length_s": result.mean_success_length if math.isfinite(result.mean_success_length) else None,
-        "seeds": {str(episode.seed): episode.outcome.name.lower() for episode in found},
-        "wall_s": round(time.monotonic() - start, 1),
     }
 
 
