@@ -5,7 +5,7 @@ import time
 from array import array
 
 import numpy as np
-from aloe_msgs.srv import ResetStation
+from aloe_msgs.srv import DisturbStation, ResetStation
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
 from rclpy.node import Node
@@ -20,7 +20,9 @@ from aloe_ros.convert import JointReader
 from aloe_ros.diagnostics import OK, WARN, Diagnostics
 from aloe_ros.node import run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_sim.disturb import DURATION, SPEED, Disturbance, load_disturbances
 from aloe_sim.nodes import privileged
+from aloe_sim.randomise import LEVELS
 from aloe_sim.station import Station
 
 
@@ -37,9 +39,19 @@ class SimNode(Node):
         self._lockstep = declare_lockstep(self)
         self._task = declare(self, "task", "sorting", "Task used where a reset names none.")
         self._level = declare(self, "level", "easy", "Difficulty used where a reset names none.")
-        self._variant = declare(self, "variant", "train", "Variant of objects and scene, see the task.")
+        self._variant = declare(self, "variant", "train", "Variant of objects and scene: train or held_out.")
+        self._randomisation = declare(
+            self, "randomisation", "none", "How much light, textures, cameras and friction vary.", choices=LEVELS
+        )
+        path = declare(self, "disturbances", "", "What goes wrong how often (YAML); empty for nothing.")
+        self._disturbances = load_disturbances(path) if path else None
         factor = declare(
-            self, "real_time_factor", 1.0, "Speed on the wall clock; unused in lock-step.", low=0.01, high=100.0
+            self,
+            "real_time_factor",
+            1.0,
+            "Simulated seconds a wall second; 0 is as fast as possible; unused in lock-step.",
+            low=0.0,
+            high=100.0,
         )
         self._stations: dict[privileged.Key, Station] = {}
         self._station: Station | None = None  # the one in use
@@ -48,6 +60,7 @@ class SimNode(Node):
         self._command = np.zeros(0)  # newest positions [J]
         self._ignored = self._ignored_before = 0
         self._rate = RealTimeFactor()
+        self._told = 0  # disturbances of this episode that the log has
 
         control = self._contract.control
         self._clock_publisher = self.create_publisher(Clock, "clock", qos.DEFAULT)
@@ -67,12 +80,14 @@ class SimNode(Node):
         self.create_subscription(
             JointTrajectory, control.command_topic, self._on_command, qos.command_subscription(self._lockstep)
         )
+        self._station_for(self._key("", ""))  # what cannot be served ends the node at once
         self.create_service(ResetStation, "station/reset", self._on_reset)
+        self.create_service(DisturbStation, "station/disturb", self._on_disturb)
         self._diagnostics = Diagnostics(self, self._report)
         if not self._lockstep:
             # Not on ROS time: under use_sim_time the node's own clock message would fire the next tick at once.
             steady = RosClock(clock_type=ClockType.STEADY_TIME)
-            self.create_timer(self._contract.dt / factor, self._tick, clock=steady)
+            self.create_timer(self._contract.dt / factor if factor else 0.0, self._tick, clock=steady)
 
     def _image_output(self, camera):
         message = Image(height=camera.height, width=camera.width, encoding="rgb8", step=3 * camera.width)
@@ -82,13 +97,16 @@ class SimNode(Node):
     def _on_reset(self, request, response):
         origin = next_second(self._stamp)
         try:
-            station = self._station_for(request.task or self._task, request.level or self._level)
+            key = self._key(request.task, request.level)
+            station = self._station_for(key)
             station.reset(request.seed)
         except AloeError as error:
             response.success, response.message = False, str(error)
             return response
         self._station, self._origin = station, origin
         self._command = station.joint_positions()
+        self._state_msg = privileged.message(key)
+        self._told = 0
         self._rate.restart()
         response.success = True
         response.instruction = station.instruction
@@ -101,13 +119,38 @@ class SimNode(Node):
         """Stamp of the present state (ns); rises over episodes."""
         return self._origin + (self._station.stamp if self._station is not None else 0)
 
-    def _station_for(self, task: str, level: str) -> Station:
-        key = privileged.Key(task, level, self._variant)
+    def _key(self, task: str, level: str) -> privileged.Key:
+        return privileged.Key(task or self._task, level or self._level, self._variant)
+
+    def _station_for(self, key: privileged.Key) -> Station:
         if key not in self._stations:
-            self._stations[key] = Station(self._contract, *key)
+            self._stations[key] = Station(
+                self._contract, *key, randomisation=self._randomisation, disturbances=self._disturbances
+            )
             self.get_logger().info(f"Built the station for {'/'.join(key)}")
-        self._state_msg = privileged.message(key)
         return self._stations[key]
+
+    def _on_disturb(self, request, response):
+        try:
+            if self._station is None:
+                raise AloeError("Nothing to disturb before the first station/reset.")
+            speed, duration = request.speed or SPEED, request.duration or DURATION
+            self._station.disturb(Disturbance(request.kind, request.target, speed, duration, request.seed))
+        except AloeError as error:
+            response.message = str(error)
+            return response
+        response.success = True
+        response.message = self._tell_disturbances()
+        return response
+
+    def _tell_disturbances(self) -> str:
+        """Log what went wrong since the last time and return the newest of it."""
+        done, said = self._station.disturbed, ""
+        for tick, one in done[self._told :]:
+            said = f"{one.kind} {one.target} at {tick * self._contract.dt:.2f} s"
+            self.get_logger().info(f"Disturbed: {said}")
+        self._told = len(done)
+        return said
 
     def _on_command(self, msg: JointTrajectory) -> None:
         if self._station is None or (self._lockstep and stamps.to_ns(msg.header.stamp) != self._stamp):
@@ -129,6 +172,7 @@ class SimNode(Node):
         if self._station is None:
             return
         self._station.step(self._command)
+        self._tell_disturbances()
         self._rate.count()
         self._observe()
 
