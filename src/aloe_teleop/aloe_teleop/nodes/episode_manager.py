@@ -37,7 +37,7 @@ class EpisodeManager(Node):
         self._others = EpisodeServices(self, self._waiter, self._timeout)
         self._episode: Episode | None = None
         self._busy = False
-        self._continued = False
+        self._continued: bool | None = None  # None: nothing waits for a person
         self._mode: ControlMode | None = None
         self._last_step = 0.0  # monotonic s
         self._detail = "idle"
@@ -74,11 +74,13 @@ class EpisodeManager(Node):
         self._stall = declare(
             self, "stall_timeout", 60.0, "Wall seconds without a step that abort an episode.", low=0.1, high=3600.0
         )
+        self._simulated = declare(self, "simulated", False, "A simulator serves station/reset, also under manual.")
         return declare(
             self,
             "reset",
             "auto",
-            "auto: call station/reset. manual: a person resets the station and calls ~/continue.",
+            "auto: call station/reset. manual: a person resets the station and calls ~/continue; "
+            "a simulated one is then reset by the seed.",
             choices=("auto", "manual"),
         )
 
@@ -150,14 +152,16 @@ class EpisodeManager(Node):
 
     async def _reset_station(self, goal, seed: int) -> tuple[str, float]:
         """Return instruction and time limit (s) once the station stands ready."""
-        if not self._manual:
-            return await self._others.reset_station(goal.request.task, goal.request.level, seed)
-        self._continued = False
-        self.get_logger().info("Reset the station, then call ~/continue (std_srvs/Trigger).")
-        await self._waiter.until(lambda: self._continued or goal.is_cancel_requested)
-        if not self._continued:
-            raise AloeError("Cancelled while waiting for ~/continue.")
-        return self._instruction or goal.request.task, self._time_limit
+        if self._manual:
+            self._continued = False
+            self.get_logger().info("Reset the station, then call ~/continue (std_srvs/Trigger).")
+            await self._waiter.until(lambda: self._continued or goal.is_cancel_requested)
+            continued, self._continued = self._continued, None
+            if not continued:
+                raise AloeError("Cancelled while waiting for ~/continue.")
+        if self._manual and not self._simulated:
+            return self._instruction or goal.request.task, self._time_limit
+        return await self._others.reset_station(goal.request.task, goal.request.level, seed)
 
     async def _drive(self, goal, episode: Episode) -> None:
         """Let policy or person drive until a verdict."""
@@ -241,8 +245,11 @@ class EpisodeManager(Node):
         return response
 
     def _on_continue(self, _request, response):
-        self._continued = response.success = self._busy and self._manual
-        response.message = "" if response.success else "Nothing waits to continue."
+        response.success = self._continued is not None
+        if response.success:
+            self._continued = True
+        else:
+            response.message = "Nothing waits to continue."
         self._waiter.notify()
         return response
 
@@ -251,7 +258,7 @@ class EpisodeManager(Node):
     @property
     def _idle_mode(self) -> int:
         """Mode between episodes: the simulator stands still, a robot holds."""
-        return ControlMode.HOLD if self._manual else ControlMode.RESET
+        return ControlMode.HOLD if self._manual and not self._simulated else ControlMode.RESET
 
     async def _begin_policy(self) -> None:
         """Hand the robot to the policy, unless a person took over before it could begin."""
@@ -311,8 +318,9 @@ class EpisodeManager(Node):
         values = {"busy": self._busy, "reset": "manual" if self._manual else "auto"}
         if self._episode is not None:
             values |= {"episode_id": self._episode.episode_id, "steps": self._episode.steps}
-        waiting = self._busy and self._manual and self._episode is None and not self._continued
-        return (WARN, "waiting for ~/continue", values) if waiting else (OK, self._detail, values)
+        if self._continued is False:
+            return WARN, "waiting for ~/continue", values
+        return OK, self._detail, values
 
 
 def main() -> int:
