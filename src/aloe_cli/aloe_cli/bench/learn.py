@@ -68,15 +68,21 @@ def learn(
         "hardware": f"{_cpu()}, {os.cpu_count()} cores, no GPU used",
         "revision": git_revision() or "unknown",
         "budget": asdict(limits),
-        "budget_text": (
-            f"Each run: {limits.demonstrations} demonstrations, then {limits.rounds} rounds, {limits.interaction:g} s of robot "
-            f"time over all rounds{f' or {limits.successes} successes' if limits.successes else ''}; measured on "
-            f"{limits.evaluated} episodes. Hyperparameters: {overrides or 'defaults'}."
-        ),
+        "budget_text": _budget_text(limits),
     }
     table.write(found, facts, out)
     print(f"{out}.md, {out}.json, {out}.png: {len(found)} runs")
     return {"rows": found, "files": [f"{out}.{ending}" for ending in ("json", "md", "png")]} | facts
+
+
+def _budget_text(limits: plan.Budget) -> str:
+    ends = f"{limits.interaction:g} s of robot time"
+    if limits.successes:
+        ends += f" or {limits.successes} successes"
+    return (
+        f"Each run: {limits.demonstrations} demonstrations, then {limits.rounds} rounds with {ends} in all; "
+        f"measured on {limits.evaluated} episodes. Hyperparameters: {limits.overrides or 'defaults'}."
+    )
 
 
 def _run_all(
