@@ -1,7 +1,11 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from aloe_cli.__main__ import main
+from cli_tools import Done
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +23,16 @@ def launch_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run `./aloe` in this process: torch and mujoco are imported only once."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["aloe", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return call

@@ -6,48 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from aloe_cli import checks
-from aloe_cli.__main__ import VERBS, main
+from aloe_cli.__main__ import VERBS
 from aloe_cli.checks import Finding, Status
 from aloe_core.checkpoint import write_checkpoint
+from cli_tools import aloe, fails_in_one_sentence, result
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-def aloe(*words, env=None):
-    """Run `./aloe` and return the finished process."""
-    command = [sys.executable, "-m", "aloe_cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})})
-
-
-class Done(NamedTuple):
-    """What a command came to; as subprocess has it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run `./aloe` in this process: torch and mujoco are imported only once."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["aloe", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(ended.value.code, *capsys.readouterr())
-
-    return call
-
-
-def fails_in_one_sentence(done, code):
-    """Tell whether `done` failed with `code` and one line on stderr."""
-    return done.returncode == code and len(done.stderr.splitlines()) == 1 and done.stderr.rstrip()[-1] in ".?"
 
 
 def test_help_names_every_verb_and_is_quick():
@@ -178,11 +146,6 @@ def folder(tmp_path):
         )
     (tmp_path / "checkpoints" / "notes").mkdir()
     return tmp_path / "checkpoints"
-
-
-def result(done):
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_checkpoints_are_listed_with_the_current_one_and_what_is_unusable(folder, run):

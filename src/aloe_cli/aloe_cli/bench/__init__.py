@@ -1,0 +1,6 @@
+"""The benchmarks of `./aloe bench`, by name: each is the module of that name, with an `app` like a verb's."""
+
+BENCHMARKS = {
+    "sim": "Speed of the simulated station on one core: physics, cameras.",
+    "learn": "Methods of learning from the same warm start, at equal interaction.",
+}
