@@ -18,12 +18,11 @@ from safetensors.torch import save_file
 
 from aloe_core.checkpoint import latest, list_checkpoints, manifest_sha256, write_checkpoint
 from aloe_core.contract import RobotContract, load_contract
-from aloe_core.episode.reader import read_episode
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned, Progress
 from aloe_critic.learners import method as find_method
-from aloe_critic.replay import Replay
+from aloe_critic.replay import Replay, ReplayStore, load_bags
 from aloe_policy.config import FlowConfig
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
 
@@ -32,12 +31,13 @@ from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
 class TrainRequest:
     """What to train on, from what, with what, and where the checkpoint goes."""
 
-    bag_dirs: list[str]
+    bag_dirs: list[str]  # folders or fsspec URLs
     checkpoint_dir: str
     contract: str
     method: str = "aloe_select"
     init: str = ""  # version or directory; empty = LATEST if there is one (bc: from scratch)
     overrides: dict[str, Any] = field(default_factory=dict)
+    replay_dir: str = ""  # store that keeps what was read, so that only new bags are; empty = in memory
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     init = find_init(request, contract, root)
     buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
     replay = Replay(contract, hyper.stride, buckets)
-    set_aside = load_bags(replay, request.bag_dirs, contract, progress)
+    store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
+    set_aside = load_bags(replay, request.bag_dirs, contract, progress, store)
     job = Job(contract, replay, hyper, progress)
     if init:
         job.policy, job.critic = init.policy, init.critic
@@ -98,27 +99,6 @@ def find_init(request: TrainRequest, contract: RobotContract, root: Path) -> Mod
     if request.method == "bc" or current is None:
         return None
     return load_models(current, contract)
-
-
-def load_bags(replay: Replay, bag_dirs: list[str], contract: RobotContract, progress: Progress) -> dict[str, str]:
-    """Index every bag below these folders; a bag that cannot be used is set aside with its reason."""
-    bags = []
-    for folder in map(Path, bag_dirs):
-        if not folder.is_dir():
-            raise AloeError(f"{folder}: no such folder of bags.")
-        found = [folder] if (folder / "metadata.yaml").is_file() else sorted(folder.iterdir())
-        bags += [b for b in found if (b / "metadata.yaml").is_file() and not b.name.endswith(".partial")]
-    set_aside = {}
-    for number, bag in enumerate(bags):
-        try:
-            replay.add(read_episode(bag, contract))
-        except AloeError as error:
-            set_aside[str(bag)] = str(error)
-        progress("reading bags", number + 1, len(bags), 0.0)
-    if not replay.episodes:
-        reason = f"; the first of {len(set_aside)} set aside: {next(iter(set_aside.values()))}" if set_aside else ""
-        raise AloeError(f"{', '.join(bag_dirs)}: no usable bag{reason or '.'}")
-    return set_aside
 
 
 def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: RobotContract, parent: str) -> Path:
