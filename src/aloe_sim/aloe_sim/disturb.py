@@ -11,13 +11,14 @@ import mujoco
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aloe_core.errors import AloeError
+from aloe_core.errors import AloeError, bad_value
 from aloe_sim.configuration import load
 
 if TYPE_CHECKING:
     from aloe_sim.station import Station
 
 KINDS = ("nudge", "drop", "swap", "freeze")
+_DONE = {"nudge": "nudged", "drop": "dropped", "swap": "swapped"}
 SPEED = 0.8  # m/s, of a nudge: some 3 cm on the table
 DURATION = 1.0  # s, of a freeze
 _STREAM = 0xD1  # keeps the schedule's draws apart from the task's, which get the same seed
@@ -122,10 +123,9 @@ class Disturber:
         """Disturb; AloeError says what is unknown or cannot be done now."""
         if one.kind not in KINDS:
             raise AloeError(f"Unknown disturbance {one.kind!r}: expected one of {', '.join(KINDS)}.")
-        if one.speed < 0 or one.duration < 0:
-            raise AloeError(
-                f"Disturbance {one.kind}: speed {one.speed:g} m/s, duration {one.duration:g} s: expected none negative."
-            )
+        for name in ("speed", "duration"):
+            if not 0 <= getattr(one, name) < np.inf:
+                raise bad_value(f"Disturbance {one.kind}", name, getattr(one, name), "0 or more")
         rng = np.random.default_rng(one.seed)
         if one.kind == "freeze":
             target = self._freeze(one, rng)
@@ -196,7 +196,9 @@ class Disturber:
         joints = {station.model.joint(j).name for j in np.flatnonzero(station.model.jnt_type == free)}
         items = [i for i in station.task.items if i in joints]
         if not items:
-            raise AloeError(f"Task {station.task_name} has no objects that move freely, so none can {one.kind}.")
+            raise AloeError(
+                f"Task {station.task_name} has no objects that move freely, so none can be {_DONE[one.kind]}."
+            )
         return items
 
     def _check_item(self, item: str, one: Disturbance) -> None:

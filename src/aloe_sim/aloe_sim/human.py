@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError
 from aloe_sim.configuration import load
-from aloe_sim.expert import Expert, Skill
+from aloe_sim.expert import Expert
+from aloe_sim.skill import PRESETS, Skill
 from aloe_sim.station import Station
 
 Supervision = Literal["demonstrate", "supervise", "watch"]
@@ -24,9 +25,12 @@ class HumanConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    demonstration: Skill = Skill(speed_spread=0.08, aim_spread=0.002, wobble=0.003)
+    demonstration: Skill = PRESETS["good"]
     correction: Skill = Skill(speed=0.95, speed_spread=0.1, aim_spread=0.003, wobble=0.004)
     reaction: tuple[float, float] = (0.4, 1.2)  # s, from trouble to the hand on the leader arm
+    inattention: float = Field(0.0, ge=0, le=1)  # share of reactions that come late
+    lapse: tuple[float, float] = (1.0, 3.0)  # s, by which a late reaction comes later
+    label_delay: tuple[float, float] = (0.0, 0.0)  # s, from seeing the outcome to the label
     patience: float = Field(1.5, gt=0)  # s without progress that count as trouble
     progress: float = Field(0.02, gt=0, lt=1)  # rise of the stage that counts as progress
     setback: float = Field(0.15, gt=0, lt=1)  # fall of the stage that counts as trouble
@@ -35,8 +39,10 @@ class HumanConfig(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> HumanConfig:
-        if not 0 <= self.reaction[0] <= self.reaction[1]:
-            raise ValueError("reaction as [shortest, longest], not negative")
+        for name in ("reaction", "lapse", "label_delay"):
+            shortest, longest = getattr(self, name)
+            if not 0 <= shortest <= longest:
+                raise ValueError(f"{name} as [shortest, longest], not negative")
         return self
 
 
@@ -51,7 +57,7 @@ class HumanAction:
 
     engaged: bool  # dead-man held
     command: np.ndarray | None  # float64 [A], joint positions in contract order, while engaged
-    label: Outcome | None  # success or failure, at the tick it is first seen
+    label: Outcome | None  # success or failure, at the tick it is said
 
 
 class Attention(Enum):
@@ -83,29 +89,52 @@ class ScriptedHuman:
         self._rng = np.random.default_rng([seed, 1])
         self._deadline = (time_limit or station.time_limit) - self._config.reserve
         self._expert: Expert | None = None
+        self._seen: Outcome | None = None  # how it went
+        self._say_at = 0.0  # s
         self.attention = Attention.WATCHING
         self._watch()
 
     def update(self) -> HumanAction:
         """Look at the station as it is now and return what the person does about it."""
         station = self._station
-        label = Outcome.SUCCESS if station.success else Outcome.FAILURE if station.failure else None
-        if label is not None or self._supervision == "watch":
-            return HumanAction(False, None, label)
+        if self._seen is None:
+            self._see()
+        if self._seen is not None and station.time >= self._say_at:
+            said, self._seen = self._seen, None
+            return HumanAction(False, None, said)
+        if self._supervision == "watch":
+            return HumanAction(False, None, None)
         if self._supervision == "demonstrate":
             return self._drive(self._config.demonstration)
-        if self.attention is Attention.DRIVING and self._corrected():
-            self._watch()
-        elif self.attention is Attention.WATCHING and self._trouble():
-            self.attention = Attention.REACTING
-            self._react_at = station.time + self._rng.uniform(*self._config.reaction)
-        elif self.attention is Attention.REACTING and station.time >= self._react_at:
-            self._take_over()
+        if self._seen is None:
+            self._attend()
         if self.attention is not Attention.DRIVING:
             return HumanAction(False, None, None)
         return self._drive(self._config.correction)
 
     # --- watching ----------------------------------------------------------------------------------------------
+
+    def _attend(self) -> None:
+        """Change over between watching, reacting and driving."""
+        if self.attention is Attention.DRIVING and self._corrected():
+            self._watch()
+        elif self.attention is Attention.WATCHING and self._trouble():
+            self.attention = Attention.REACTING
+            self._react_at = self._station.time + self._reaction()
+        elif self.attention is Attention.REACTING and self._station.time >= self._react_at:
+            self._take_over()
+
+    def _see(self) -> None:
+        """Note the outcome; what happens until it is said does not change the person's mind."""
+        if self._station.success or self._station.failure:
+            self._seen = Outcome.SUCCESS if self._station.success else Outcome.FAILURE
+            shortest, longest = self._config.label_delay
+            self._say_at = self._station.time + (self._rng.uniform(shortest, longest) if longest else 0.0)
+
+    def _reaction(self) -> float:
+        """Draw how long the person takes from trouble to the takeover, s."""
+        late = self._config.inattention and self._rng.random() < self._config.inattention
+        return self._rng.uniform(*self._config.reaction) + (self._rng.uniform(*self._config.lapse) if late else 0.0)
 
     def _watch(self) -> None:
         self.attention = Attention.WATCHING

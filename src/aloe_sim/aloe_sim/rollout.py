@@ -195,6 +195,9 @@ class _Log:
             policy_versions=tuple(versions.values()),
             info={
                 "level": station.level,
+                "variant": station.variant,
+                "randomisation": station.randomisation,
+                "disturbed": [(tick, one.kind, one.target) for tick, one in station.disturbed],
                 "stage": station.stage,
                 "clamped_steps": sum(bool(s.clamp) for s in steps),
             },

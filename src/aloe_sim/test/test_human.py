@@ -6,6 +6,7 @@ from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError
 from aloe_sim.expert import Expert
 from aloe_sim.human import Attention, HumanConfig, ScriptedHuman, load_human
+from aloe_sim.rollout import run_episode
 from aloe_sim.station import Station
 from sim_tools import ROBOT, ROOT, put
 
@@ -172,3 +173,46 @@ def test_the_same_seed_gives_the_same_person():
         runs.append(np.array([d.command for d in deeds[:-1]]))
     np.testing.assert_array_equal(runs[0], runs[1])
     assert runs[0].shape != runs[2].shape or (runs[0] != runs[2]).any()
+
+
+def test_an_inattentive_person_takes_over_later_by_a_lapse_now_and_then():
+    config = HumanConfig(inattention=0.5, lapse=(2.0, 2.5), reserve=0.0)
+    late = 0
+    for seed in range(12):
+        STATION.reset(seed)
+        human = ScriptedHuman(STATION, config, seed)
+        while not human.update().engaged:
+            STATION.step(STATION.home)
+        reaction = STATION.time - config.patience
+        dt = 2 * ROBOT.dt
+        in_time = config.reaction[0] - dt <= reaction <= config.reaction[1] + dt
+        assert in_time or config.reaction[0] + 2.0 - dt <= reaction <= config.reaction[1] + 2.5 + dt
+        late += not in_time
+    assert 0 < late < 12
+
+
+def test_a_late_label_names_what_was_seen_and_the_person_goes_on_until_then():
+    config = HumanConfig(label_delay=(0.3, 0.6))
+    STATION.reset(4)
+    human = ScriptedHuman(STATION, config, 4, "demonstrate")
+    seen = None
+    while True:
+        deed = human.update()
+        if seen is None and STATION.success:
+            seen = STATION.time
+            put(STATION, "red_block", 0.4, 0.4)  # lost before the label is said
+        if deed.label is not None:
+            break
+        assert deed.engaged
+        STATION.step(deed.command)
+    assert STATION.failure
+    assert deed.label is Outcome.SUCCESS
+    assert 0.3 - 1e-9 <= STATION.time - seen <= 0.6 + ROBOT.dt
+
+
+def test_a_label_after_the_time_limit_comes_too_late():
+    prompt, late = HumanConfig(), HumanConfig(label_delay=(1.0, 1.0))
+    length = run_episode(STATION, 4, None, "demonstrate", prompt, record=False).steps * ROBOT.dt
+    for human, outcome in ((prompt, Outcome.SUCCESS), (late, Outcome.NONE)):
+        episode = run_episode(STATION, 4, None, "demonstrate", human, record=False, time_limit=length + 0.5)
+        assert episode.outcome is outcome
