@@ -59,4 +59,4 @@ def furnish(spec: mujoco.MjSpec, timestep: float) -> None:
         height=16,
     )
     # For people: recordings, reports.
-    spec.worldbody.add_camera(name="front", pos=[0, -0.2, 0.75], fovy=50, xyaxes=[1, 0, 0, 0, 0.68, 0.73])
+    spec.worldbody.add_camera(name="front", pos=[0, -0.12, 0.72], fovy=42, xyaxes=[1, 0, 0, 0, 0.7, 0.714])

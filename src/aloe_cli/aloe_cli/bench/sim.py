@@ -17,13 +17,12 @@ from aloe_cli.bench.hardware import hardware, one_core
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
+from aloe_cli.selection import HELP, levels_of
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_sim import gl  # noqa: F401  chooses the renderer, and one thread for it, before mujoco is imported
 from aloe_sim.expert import Expert
-from aloe_sim.robots import robot_for
 from aloe_sim.station import Station, frame_period
-from aloe_sim.tasks import TASKS, first_level
 
 VIEWS = 3  # of SIDE x SIDE pixels, what a policy for real robots looks at
 SIDE = 224
@@ -35,7 +34,7 @@ app = VerbApp(help="Measure the speed of the simulated station.")
 
 @app.command()
 def sim(
-    tasks: Annotated[str, typer.Option(help="Tasks, comma-separated; task/level names a level, else its last.")] = "",
+    tasks: Annotated[str, typer.Option(help=HELP)] = "",
     seconds: Annotated[float, typer.Option(help="Simulated time of each measurement.")] = 4.0,
     repeats: Annotated[int, typer.Option(help="Measurements, of which the median counts.")] = 5,
     contract: ContractOption = None,
@@ -47,7 +46,7 @@ def sim(
     if repeats < 1:
         raise AloeError(f"repeats = {repeats}: expected at least 1.")
     machine = hardware()
-    levels = _levels(tasks, robot)
+    levels = levels_of(tasks, robot)
     rows = {}
     with one_core(), progress("benchmark", len(levels)) as bar:
         for task, level in levels.items():
@@ -133,19 +132,6 @@ def _render(station: Station, views: list[str], size: tuple[int, int]) -> float:
     for i in range(FRAMES):
         station.view(views[i % len(views)], *size)
     return (time.perf_counter() - start) / FRAMES
-
-
-def _levels(tasks: str, contract: RobotContract) -> dict[str, str]:
-    """Return the level of each task; by default all tasks that the contract's robot has arms for."""
-    arms = len(robot_for(contract).arms)
-    words = tasks.split(",") if tasks else [task for task, kind in TASKS.items() if kind.arms <= arms]
-    levels = {}
-    for word in words:
-        task, _, level = word.partition("/")
-        first_level(task)  # says what is unknown
-        levels[task] = level or TASKS[task].levels[-1]
-        Station(contract, task, levels[task], render=False)  # likewise
-    return levels
 
 
 def _print(rows: dict[str, dict[str, Any]], machine: str) -> None:
