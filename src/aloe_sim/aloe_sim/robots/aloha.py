@@ -39,6 +39,7 @@ def _arm(arm: str) -> Arm:
         finger_bodies=(f"{name}/left_finger_link", f"{name}/right_finger_link"),
         pinch=f"pinch_{arm}",
         base=np.array([-0.469 if arm == "left" else 0.469, 0.5, 0.0]),
+        reach=0.58,
     )
 
 

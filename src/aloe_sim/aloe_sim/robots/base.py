@@ -20,6 +20,7 @@ class Arm:
     finger_bodies: tuple[str, str]
     pinch: str  # site
     base: np.ndarray  # [3], m, world: where the first joint's axis meets the table
+    reach: float  # m, horizontally from the base, for a hand that points down at the table
 
 
 class Robot(ABC):

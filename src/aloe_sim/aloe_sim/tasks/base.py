@@ -40,7 +40,7 @@ class Task(ABC):
 
     levels: ClassVar[tuple[str, ...]]
     variants: ClassVar[tuple[str, ...]] = ("train", "held_out")
-    arms: ClassVar[int] = 1  # arms needed, at least
+    arms: int = 1  # needed, at least
     time_limit: float  # s
     items: tuple[str, ...]  # bodies that move
 
