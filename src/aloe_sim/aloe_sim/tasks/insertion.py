@@ -17,6 +17,8 @@ from aloe_sim.tasks.base import Intention, Scene
 STIFF = {"solref": [0.005, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0], "priority": 1, "condim": 3}
 # For what fingers hold: as stiff, but friction stays that of the pads.
 FIRM = {"solref": STIFF["solref"], "solimp": STIFF["solimp"], "solmix": 20.0}
+# The part of the table the arms can still pick from, and the camera can still see.
+AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 _SLAB = 0.0015  # m, half thickness of a chamfer
 _STEP = 0.006  # m that the set point leads a part on its way down: some 20 N once it meets resistance
 _LIFT = 0.018  # m over the rim to which a jammed part is lifted
@@ -38,11 +40,13 @@ class Pocket:
     chamfer: tuple[float, float]  # m, outwards and down
     notch: float = 0.0  # m, half length of the gap in the middle of the two walls along y
     friction: float = 0.3
+    sunk: float = 0.0  # m that the floor reaches below the frame: what is pressed hard must not come through
 
     def build(self, body: mujoco.MjsBody, wall_colour: list[float], floor_colour: list[float], mass: float) -> None:
         """Add the pocket's boxes to `body`; `mass` in kg, most of it in the floor."""
         x, y = self.inner + self.wall
-        _solid(body, [x, y, self.floor / 2], [0, 0, self.floor / 2], floor_colour, 0.8 * mass, self.friction)
+        thick, middle = (self.floor + self.sunk) / 2, (self.floor - self.sunk) / 2
+        _solid(body, [x, y, thick], [0, 0, middle], floor_colour, 0.8 * mass, self.friction)
         spans = [(-y, -self.notch), (self.notch, y)] if self.notch else [(-y, y)]
         sides = [(0.0, self.inner[0], span) for span in spans] + [(np.pi, self.inner[0], span) for span in spans]
         ends = (-self.inner[0] - self.chamfer[0], self.inner[0] + self.chamfer[0])
@@ -115,6 +119,37 @@ def pose(scene: Scene, item: str) -> Pose:
 def ahead_of(place: Pose, offset: np.ndarray) -> np.ndarray:
     """Return the world point [3] at `offset` [3] in the frame of `place`."""
     return place.point + place.rotation @ offset
+
+
+def across(place: Pose) -> float:
+    """Return the direction, rad, of an object's x axis on the table."""
+    return float(np.arctan2(place.rotation[1, 0], place.rotation[0, 0]))
+
+
+def nearness(offset: np.ndarray) -> float:
+    """Return 1 where `offset` [3], m, is nothing, 0 from 0.35 m on."""
+    return float(np.clip(1 - np.linalg.norm(offset) / 0.35, 0, 1))
+
+
+def lost(scene: Scene, item: str) -> bool:
+    """Return whether a part lies where no arm can pick it up or no camera see it, or fell off the table."""
+    position = scene.position(item)
+    inside = np.all((position[:2] > AREA[:, 0]) & (position[:2] < AREA[:, 1]))
+    return bool(position[2] < -0.01 or (not inside and scene.holder(item) is None))
+
+
+def fallen_over(scene: Scene, item: str) -> bool:
+    """Return whether a part lies on its side or face, where fingers from above cannot take it as it must be taken."""
+    if any(scene.touching(arm, item) for arm in scene.robot.arms) or scene.rotation(item)[2, 2] > 0.5:
+        return False
+    return scene.supported(item) and scene.speed(item) < 0.02
+
+
+def let_go(scene: Scene, arm: str, item: str) -> Intention | None:
+    """Open where the hand is; None, which is home, once nothing is touched."""
+    if scene.touching(arm, item) == 0:
+        return None
+    return Intention(scene.hand(arm), scene.robot.open_gripper, at_work=False)
 
 
 def grasp(scene: Scene, arm: str, point: np.ndarray, aim: np.ndarray, grip: float, opening: float) -> Intention:
