@@ -91,6 +91,10 @@ class Graph:
         assert answer.status == GoalStatus.STATUS_SUCCEEDED, f"{answer.result.message}\n{self._tail()}"
         return answer.result
 
+    def call(self, client, request):
+        """Call a service and return its response."""
+        return self._spinner.call(client, request, timeout=60.0)
+
     @property
     def pid(self) -> int:
         """Process id of the launch runner; the nodes are its children."""

@@ -54,6 +54,7 @@ class Arbiter:
     """Answers joint states by hand and keeps what the simulator published, in order of arrival."""
 
     def __init__(self, node: Node) -> None:
+        self.node = node
         self.spinner = Spinner(node)
         self.until, self.call = partial(self.spinner.until, timeout=PATIENCE), self.spinner.call
         self.joints, self.states, self.clock = [], [], []

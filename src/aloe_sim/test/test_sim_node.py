@@ -1,11 +1,17 @@
+import time
+
 import numpy as np
 import pytest
+import yaml
+from aloe_msgs.srv import DisturbStation
 from sensor_msgs.msg import Image
 
 from aloe_ros import stamps
+from aloe_ros.testing import node_process
+from aloe_sim.disturb import Disturbance, load_disturbances
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
-from robot_side import ROBOT, Arbiter, running
+from robot_side import CONTRACT, PATIENCE, ROBOT, Arbiter, running
 
 SECOND = 1_000_000_000
 
@@ -108,3 +114,105 @@ def test_without_lockstep_the_simulation_runs_on_its_own_and_applies_the_newest_
         goal[0] += 0.2
         arbiter.send(0, goal)
         arbiter.until(lambda: abs(arbiter.joints[-1].position[0] - goal[0]) < 0.02, "the commanded pose")
+
+
+def measured_factor(tmp_path, factor: float, ticks: int) -> float:
+    """Return simulated over wall seconds of so many ticks."""
+    with running(tmp_path, "sim_node", lockstep=False, real_time_factor=factor) as node:
+        arbiter = Arbiter(node)
+        arbiter.reset(3)
+        arbiter.until_joints(5)
+        first, start = arbiter.stamp, time.monotonic()
+        arbiter.until(lambda: arbiter.stamp - first >= ticks * SECOND // 50, f"{ticks} ticks")
+        return (arbiter.stamp - first) / SECOND / (time.monotonic() - start)
+
+
+def test_the_speed_on_the_wall_clock_follows_the_factor(tmp_path):
+    slow, faster = measured_factor(tmp_path, 0.5, 25), measured_factor(tmp_path, 2.0, 100)
+    assert 0.3 < slow < 0.65
+    assert slow < faster < 2.4
+    assert measured_factor(tmp_path, 0.0, 200) > 1.3 * slow, "as fast as possible"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"task": "juggling"}, "Unknown task 'juggling'"),
+        ({"level": "impossible"}, "unknown level 'impossible'"),
+        ({"variant": "odd"}, "unknown variant 'odd'"),
+        ({"randomisation": "wild"}, "randomisation = 'wild': expected one of none, low, high"),
+        ({"real_time_factor": -1.0}, "real_time_factor = -1.0: expected 0.0 to 100.0"),
+        ({"disturbances": "/nowhere/schedule.yaml"}, "/nowhere/schedule.yaml: cannot be read"),
+        ({"contract": {"cameras": [("name", "ceiling")]}}, "no camera 'ceiling'"),
+        ({"contract": {"joints": [("name", "left_knee")]}}, "no joint 'left_knee'"),
+        ({"contract": {"control": [("rate_hz", -50)]}}, "rate_hz"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_it_cannot_serve_ends_it_at_once_with_one_sentence_and_code_2(tmp_path, given, words):
+    given = {"contract": CONTRACT, **given}
+    if isinstance(given["contract"], dict):
+        document = yaml.safe_load(CONTRACT.read_text())
+        for section, changes in given["contract"].items():
+            part = document[section]
+            (part[0] if isinstance(part, list) else part).update(changes)
+        given["contract"] = tmp_path / "robot.yaml"
+        given["contract"].write_text(yaml.safe_dump(document))
+    log = tmp_path / "sim_node.log"
+    with node_process("aloe_sim.nodes.sim_node", given, log) as process:
+        assert process.wait(PATIENCE) == 2
+    said = log.read_text()
+    assert words in said and "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_it_is_disturbed_by_hand_and_says_what_it_cannot_do(arbiter):
+    client = arbiter.node.create_client(DisturbStation, "station/disturb")
+
+    def disturb(**given):
+        return arbiter.call(client, DisturbStation.Request(**given), timeout=PATIENCE)
+
+    assert "before the first station/reset" in disturb(kind="nudge").message
+    station = Station(ROBOT, render=False)
+    station.reset(3)
+    arbiter.reset(3)
+    arbiter.until_joints(1)
+    for given, words in (
+        ({"kind": "earthquake"}, "expected one of nudge, drop, swap, freeze"),
+        ({"kind": "nudge", "target": "teapot"}, "there is red_block"),
+        ({"kind": "nudge", "speed": -1.0}, "speed = -1.0: expected 0 or more"),
+        ({"kind": "freeze", "target": "ceiling"}, "there is top, wrist_left, wrist_right"),
+    ):
+        answer = disturb(**given)
+        assert not answer.success and words in answer.message
+    answer = disturb(kind="nudge", target="red_block", speed=1.0, seed=5)
+    assert answer.success and answer.message == "nudge red_block at 0.00 s"
+    station.disturb(Disturbance("nudge", "red_block", speed=1.0, seed=5))
+    for _ in range(10):
+        arbiter.step(station.home)
+        station.step(station.home)
+    arbiter.until(lambda: len(arbiter.states) == 11, "11 privileged states")
+    assert privileged.read(arbiter.states[-1]).snapshot.tobytes() == station.snapshot().tobytes()
+
+
+def test_randomisation_and_schedule_are_those_of_the_station(tmp_path):
+    schedule = tmp_path / "schedule.yaml"
+    schedule.write_text("{nudge: 1.0, freeze: 1.0, window: [0.0, 0.1], duration: [0.1, 0.1]}")
+    station = Station(ROBOT, randomisation="high", disturbances=load_disturbances(schedule))
+    station.reset(7)
+    frames = [station.render("top").copy()]
+    with running(tmp_path, "sim_node", lockstep=True, randomisation="high", disturbances=schedule) as node:
+        arbiter = Arbiter(node)
+        arbiter.reset(7)
+        arbiter.until_joints(1)
+        for _ in range(20):
+            arbiter.step(station.home)
+            station.step(station.home)
+            if station.frame_due("top"):
+                frames.append(station.render("top").copy())
+        arbiter.until(lambda: len(arbiter.images["top"]) == len(frames), "frames of top")
+        np.testing.assert_array_equal([pixels(m) for m in arbiter.images["top"]], frames)
+        arbiter.until(lambda: len(arbiter.states) == 21, "21 privileged states")
+        assert privileged.read(arbiter.states[-1]).snapshot.tobytes() == station.snapshot().tobytes()
+    assert {one.kind for _, one in station.disturbed} == {"nudge", "freeze"}
+    station.close()
