@@ -6,8 +6,9 @@ from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_sim.robots.aloha import Aloha
 from aloe_sim.robots.base import Arm, Robot
+from aloe_sim.robots.desk import Desk
 
-ROBOTS: tuple[type[Robot], ...] = (Aloha,)
+ROBOTS: tuple[type[Robot], ...] = (Aloha, Desk)
 
 __all__ = ["ROBOTS", "Arm", "Robot", "robot_for"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aloe_core.errors import AloeError
 from aloe_sim.meshes import decimate, read_stl
-from aloe_sim.robots.base import Arm, Robot
+from aloe_sim.robots.base import Arm, Robot, servo
 from aloe_sim.scene import ALL_BITS, ARM_BITS, furnish
 
 GRIPPER_RANGE = (0.017, 0.057)  # m, finger joint: shut, 8 cm open
@@ -136,14 +136,6 @@ def _fingers(spec: mujoco.MjSpec, arm: str) -> None:
             conaffinity=ALL_BITS - _BIT[arm],
         )
         mesh.rgba = _FINGER[arm]
-
-
-def servo(spec: mujoco.MjSpec, joint: mujoco.MjsJoint, stiffness: float, force: float) -> None:
-    """Drive `joint` to commanded positions, critically damped; N·m/rad and N·m (N/m and N for slides)."""
-    actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    actuator.set_to_position(stiffness, dampratio=1.0)
-    actuator.ctrllimited, actuator.ctrlrange = True, joint.range
-    actuator.forcelimited, actuator.forcerange = True, [-force, force]
 
 
 def _cameras(spec: mujoco.MjSpec) -> None:

@@ -42,3 +42,11 @@ class Robot(ABC):
         """Return the contract's names of an arm's joints, base to wrist, gripper last."""
         names = {mjcf: name for name, mjcf in self.joints.items()}
         return [names[j] for j in (*self.arms[arm].joints, self.arms[arm].fingers[0])]
+
+
+def servo(spec: mujoco.MjSpec, joint: mujoco.MjsJoint, stiffness: float, force: float) -> None:
+    """Drive `joint` to commanded positions, critically damped; N·m/rad and N·m (N/m and N for slides)."""
+    actuator = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    actuator.set_to_position(stiffness, dampratio=1.0)
+    actuator.ctrllimited, actuator.ctrlrange = True, joint.range
+    actuator.forcelimited, actuator.forcerange = True, [-force, force]
