@@ -19,7 +19,6 @@ from aloe_sim.robots import robot_for
 from aloe_sim.tasks import make_task
 from aloe_sim.tasks.base import Scene
 
-PHYSICS_STEP = 0.0025  # s, at most
 SETTLE = 0.2  # s of physics at home before time 0
 _FLAGS = 4  # time, success, failure, stage lead a snapshot
 _FULL = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -52,7 +51,7 @@ class Station(Scene):
                 f"Contract {contract.name}: task {task}, level {level} needs {self.task.arms} arms; "
                 f"robot {self.robot.name} has {len(self.robot.arms)}."
             )
-        self._substeps = int(np.ceil(contract.dt / PHYSICS_STEP - 1e-9))
+        self._substeps = int(np.ceil(contract.dt / self.task.physics_step - 1e-9))
         spec = self.robot.build(contract.dt / self._substeps)
         self.task.build(spec, self.robot)
         if randomisation != "none":
@@ -280,6 +279,7 @@ class Station(Scene):
         # mj_step leaves positions of the step before in xpos and contacts; detectors must see this one.
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
+        mujoco.mj_flex(self.model, self.data)
         mujoco.mj_collision(self.model, self.data)
         self._judge()
 

@@ -42,6 +42,7 @@ class Task(ABC):
     variants: ClassVar[tuple[str, ...]] = ("train", "held_out")
     arms: int = 1  # needed, at least
     time_limit: float  # s
+    physics_step: float = 0.0025  # s, at most
     items: tuple[str, ...]  # bodies that move
 
     def __init__(self, level: str, variant: str) -> None:
