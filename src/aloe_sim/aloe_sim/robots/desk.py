@@ -117,6 +117,8 @@ def _finger(spec: mujoco.MjSpec, tool: mujoco.MjsBody, name: str, sign: float) -
         rgba=_FINGER,
         friction=[1.5, 0.02, 0.001],
         condim=4,
+        solref=[0.006, 1],
+        priority=1,  # stiff against whatever it closes on
         mass=0.002,
         contype=_BIT,
         conaffinity=ALL_BITS - _BIT,

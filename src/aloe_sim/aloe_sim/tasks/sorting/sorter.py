@@ -20,6 +20,7 @@ IN_BIN = 0.028  # m, lowest pinch point over a bin's rim
 PLAY = 0.014  # m that each finger is off the thing before it is taken and after it is let go
 RETRACTED = 0.35  # m from its base: such a hand is in nobody's way
 RISE = np.array([0.0, 0.0, 0.06])  # m, out of what the fingers are around
+TANGLED, ABOVE = 0.17, 0.13  # m, across and up: so near, the fingers of two hands may be between each other
 BESIDE = 0.05  # m from a pinch point to a thing that the fingers may be around
 
 
@@ -53,6 +54,10 @@ class Sorter(Tactic):
                 return Intention(scene.home_poses[arm], grip_for(scene, thing.half_width - 0.002))
             if np.linalg.norm(thing.points(scene) - hand.point, axis=1).min() < BESIDE:
                 return Intention(Pose(hand.point + RISE, hand.rotation), _beside(scene, thing))
+        for other in scene.robot.arms:
+            apart = hand.point - scene.hand(other).point
+            if other != arm and np.hypot(*apart[:2]) < TANGLED and apart[2] < ABOVE:
+                return Intention(Pose(hand.point + RISE, hand.rotation), scene.robot.open_gripper)
         return go_home(scene, arm)
 
 

@@ -28,6 +28,7 @@ _SIZE = {  # m: half sizes of boxes (a bar lies along y), radius (of a prism: to
     "bar": (0.013, 0.072, 0.014),
 }
 _DENSITY = 700.0  # kg/m^3, of wood
+_STIFF = {"solref": [0.006, 1.0]}  # fingers that close on it sink in less
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,17 @@ class Thing:
         """Add it to the scene as a free body."""
         size, rgba = self.size, RGBA[self.colour]
         if self.shape in BOXES:
-            free_box(spec, self.item, size, rgba, mass=8 * _DENSITY * float(np.prod(size)))
+            free_box(spec, self.item, size, rgba, mass=8 * _DENSITY * float(np.prod(size)), **_STIFF)
             return
         mass = 2 * np.pi * _DENSITY * float(size[0] ** 2 * size[1])
         if self.shape == "cylinder":
-            free_box(spec, self.item, [*size, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_CYLINDER)
+            free_box(spec, self.item, [*size, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_CYLINDER, **_STIFF)
             return
         mesh = spec.add_mesh(name=self.item)
         mesh.uservert = _six_sided(*size).ravel()
-        free_box(spec, self.item, [0, 0, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=self.item)
+        free_box(
+            spec, self.item, [0, 0, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=self.item, **_STIFF
+        )
 
     def points(self, scene: Scene) -> np.ndarray:
         """Return points [n, 3], m, about which it lies: its centre, and those along its length."""
