@@ -1,0 +1,57 @@
+"""The folder of one training run: what was asked, the bags it learns from, its saved phases and its curves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUNS = ".runs"  # beside the checkpoints; a dot keeps it out of their list
+_FILE = "run.json"
+
+
+@dataclass
+class Run:
+    """A run that goes on where an earlier one with the same request stopped.
+
+    Bags that came since are left for the next run: a resumed run must see what it saw before.
+    """
+
+    path: Path
+    asked: dict[str, Any]
+    bags: list[str] | None  # keys of the bags, None in a run that has not begun
+
+    @classmethod
+    def open(cls, root: Path, version: str, asked: dict[str, Any], *, fresh: bool = False) -> Run:
+        """Find the unfinished run that was to become `version`, or start one; another request starts anew."""
+        path = root / RUNS / version
+        asked = json.loads(json.dumps(asked, default=str))
+        try:
+            known = json.loads((path / _FILE).read_text())
+        except (OSError, ValueError):
+            known = {}
+        if fresh or known.get("asked") != asked:
+            shutil.rmtree(path, ignore_errors=True)
+            known = {}
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path, asked, known.get("bags"))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.bags is not None and any(self.path.glob("*.safetensors"))
+
+    def begin(self, bags: Sequence[str]) -> None:
+        """Note the bags that this run learns from."""
+        self.bags = list(bags)
+        part = self.path / f"{_FILE}.partial"
+        part.write_text(json.dumps({"asked": self.asked, "bags": self.bags}))
+        part.replace(self.path / _FILE)
+
+    def finish(self) -> None:
+        """Drop what only an unfinished run needs; the curves stay."""
+        for file in (*self.path.glob("*.safetensors"), *self.path.glob("*.partial"), self.path / _FILE):
+            file.unlink(missing_ok=True)
