@@ -157,15 +157,28 @@ def _row(tiles: list[np.ndarray], name: str) -> np.ndarray:
 
 
 def _title(text: str) -> np.ndarray:
-    return _line([(0, text)], 0.6)
+    return _lines([_wrapped(text, 0.6, COLUMNS * WIDTH)], 0.6)
 
 
 def _captions(texts: list[str]) -> np.ndarray:
-    return _line([((WIDTH + _GAP) * i, text) for i, text in enumerate(texts)], 0.45)
+    return _lines([_wrapped(text, 0.45, WIDTH) for text in texts], 0.45)
 
 
-def _line(texts: list[tuple[int, str]], size: float) -> np.ndarray:
-    line = np.full((_BAR, COLUMNS * (WIDTH + _GAP), 3), _PAPER, np.uint8)
-    for left, text in texts:
-        cv2.putText(line, text, (left + 4, 17), _FONT, size, _INK, 1, cv2.LINE_AA)
-    return line
+def _wrapped(text: str, size: float, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if cv2.getTextSize(longer, _FONT, size, 1)[0][0] <= width - 8:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _lines(columns: list[list[str]], size: float) -> np.ndarray:
+    lines = np.full((_BAR * max(map(len, columns)), COLUMNS * (WIDTH + _GAP), 3), _PAPER, np.uint8)
+    for i, column in enumerate(columns):
+        for k, text in enumerate(column):
+            place = (i * (WIDTH + _GAP) + 4, k * _BAR + 17)
+            cv2.putText(lines, text, place, _FONT, size, _INK, 1, cv2.LINE_AA)
+    return lines

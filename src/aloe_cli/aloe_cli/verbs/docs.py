@@ -34,7 +34,7 @@ def docs(
 ) -> dict[str, Any]:
     """Put the parameters of every node between the markers of each file, or draw the tasks."""
     if sheets:
-        return {"sheets": _sheets(sheets, tasks, paths.contract(contract))}
+        return {"sheets": _sheets(sheets, tasks, paths.contract(contract).resolve())}
     if not files:
         raise AloeError("docs: name Markdown files, or a folder with --sheets DIR.")
     tables = markdown(read(paths.contract(None)))
@@ -53,9 +53,10 @@ def _sheets(folder: Path, tasks: str, contract: Path) -> list[str]:
     from aloe_sim.sheet import write_sheet
 
     robot = load_contract(contract)
+    suffix = "" if contract == paths.contract(None).resolve() else f"_{robot.name}"
     written = []
     for task, level in levels_of(tasks, robot).items():
-        path = folder / f"{task}.png"
+        path = folder / f"{task}{suffix}.png"
         write_sheet(robot, task, level, path)
         print(f"{path}: {task}/{level}")
         written.append(str(path))
