@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aloe_core.episode.data import Source
 from aloe_critic.hyper import Hyper
 from aloe_critic.td import ChunkTable, data_tokens
 from aloe_policy.critic import ChunkCritic
@@ -20,8 +21,8 @@ def advantages(
     for pick in torch.arange(len(table.windows)).split(batch):
         obs = table.windows.obs[pick]
         z = table.z[obs]
-        q_data = critic(z, data_tokens(policy, critic, table, pick)).min(0).values.squeeze(-1)
-        v = critic(z, bank[obs]).min(0).values.mean(-1)
+        q_data = critic.pessimistic(critic(z, data_tokens(policy, critic, table, pick))).squeeze(-1)
+        v = critic.pessimistic(critic(z, bank[obs])).mean(-1)
         a.append(q_data - v)
         q.append(q_data)
     return torch.cat(a), torch.cat(q)
@@ -63,3 +64,25 @@ def fit_beta(advantage: Tensor, hyper: Hyper) -> float:
         if size <= hyper.effective_size:
             return float(beta)
     return float(betas[sizes.index(min(sizes))])
+
+
+def weigh(advantage: Tensor, source: Tensor, hyper: Hyper) -> tuple[Tensor, dict[str, object]]:
+    """Return w with mean 1 of windows with these advantages and sources [N], and what an operator should see of it."""
+    scaled = scale_advantages(advantage, hyper.advantage_scale)
+    beta = fit_beta(scaled, hyper)
+    weight = advantage_weights(scaled, beta, hyper.epsilon)
+    clipped = float(((scaled / beta).abs() >= hyper.epsilon).float().mean())
+    metrics: dict[str, object] = {"beta": beta, "clipped": clipped, "advantage_std": float(advantage.std())}
+    return weight / weight.mean(), metrics | shares(weight, advantage, source)
+
+
+def shares(weight: Tensor, advantage: Tensor, source: Tensor) -> dict[str, object]:
+    """Return the effective size, and the mean advantage and share of the weight of each driver."""
+    found: dict[str, object] = {"effective_size": effective_size(weight)}
+    for driver in (Source.POLICY, Source.HUMAN):
+        mine = source == int(driver)
+        if mine.any():
+            name = driver.name.lower()
+            found[f"advantage_{name}"] = float(advantage[mine].mean())
+            found[f"weight_share_{name}"] = float(weight[mine].sum() / weight.sum())
+    return found

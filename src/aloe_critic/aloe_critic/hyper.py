@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aloe_core.errors import AloeError
 
 
 class Hyper(BaseModel):
-    """Hyperparameters; steps are optimiser steps, horizons are control steps."""
+    """Hyperparameters, by the methods that read them; steps are optimiser steps, horizons are control steps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,11 +39,15 @@ class Hyper(BaseModel):
     keypoints: int = Field(32, ge=1)
     width_head: int = Field(384, ge=8)
 
-    # Critic (ALOE, arXiv 2602.12691)
+    # Chunk critic (aloe, aloe_select, td1, mc, iql, qc, hil_serl; ALOE, arXiv 2602.12691)
     gamma: float = Field(0.998, gt=0, le=1)  # per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s
     heads: int = Field(5, ge=1)  # K
     critic_width: int = Field(256, ge=8)
     critic_layers: int = Field(3, ge=2)
+    shared_trunk: bool = False  # the paper shares a trunk; apart, the spread of the heads means more
+    prior_scale: float = Field(0.0, ge=0)  # of randomised priors (arXiv 1806.03335); 0 = none
+    scored: Literal["prefix", "chunk"] = "prefix"  # the h steps that run, or all H (open in the paper)
+    pessimism: Literal["min", "mean", "lcb"] = "min"  # Q_pess over heads; lcb = mean - standard deviation
     critic_steps: int = Field(1200, ge=0)
     critic_batch: int = Field(256, ge=1)
     critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps
@@ -51,28 +58,72 @@ class Hyper(BaseModel):
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn
     clip: float = Field(1.0, gt=0)  # gradient norm
 
-    # Policy improvement
+    # Policy improvement: the same optimisation for every method that fits a policy to weighted data
+    actor_steps: int = Field(400, ge=1)  # end to end, batches of bc_batch
+    actor_head_steps: int = Field(1500, ge=1)
+    actor_lr: float = Field(7e-4, gt=0)
+    refit_from: Literal["current", "warm_start"] = "current"  # weights to start from; recap: always the warm start
+    # Critic steps on the improved policy, since it will be asked about that one's chunks.
+    refresh_steps: int = Field(600, ge=0)
+
+    # Weights of aloe, aloe_select, td1, mc, awr
     value_samples: int = Field(8, ge=1)  # N chunks for V(s), at most `bank`; the paper's 4 leaves more noise
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)
     effective_size: float = Field(0.2, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
-    actor_steps: int = Field(400, ge=1)  # end to end, batches of bc_batch
-    actor_head_steps: int = Field(1500, ge=1)
-    actor_lr: float = Field(7e-4, gt=0)
-    # Critic steps on the improved policy, since it will be asked about that one's chunks.
-    refresh_steps: int = Field(600, ge=0)
+
+    # State values on Monte Carlo returns (awr, recap)
+    value_width: int = Field(256, ge=8)
+    value_steps: int = Field(600, ge=1)  # half the critic's: more and it remembers the episodes it is asked about
+    value_lr: float = Field(3e-4, gt=0)
+    value_decay: float = Field(0.01, ge=0)  # weight decay, for the same reason
+    awr_bins: int = Field(256, ge=2)
+
+    # RECAP (arXiv 2511.14759)
+    recap_bins: int = Field(201, ge=2)
+    recap_lookahead: int = Field(50, ge=1)  # N of the advantage, control steps: 1 s, as in the paper
+    recap_positive: float = Field(0.4, gt=0, lt=1)  # share of rollout windows that count as improvements
+    recap_dropout: float = Field(0.3, ge=0, le=1)  # share of training samples whose indicator is left unsaid
+    recap_guidance: float = Field(1.5, ge=0)  # g; the paper uses 1 to 2.5
+
+    # IQL (arXiv 2110.06169)
+    iql_expectile: float = Field(0.9, gt=0.5, lt=1)
+    iql_beta: float = Field(3.0, gt=0)  # on A / std(A), so that it means the same for every scale of rewards
+    iql_cap: float = Field(100.0, gt=1)
+
+    # Q-chunking (arXiv 2507.07969)
+    qc_candidates: int = Field(32, ge=1)
+    qc_heads: int = Field(2, ge=1)
+
+    # HIL-SERL (arXiv 2410.21845): SAC on frozen features, half of each batch from demonstrations and interventions
+    serl_steps: int = Field(2000, ge=1)  # critic and actor together
+    serl_heads: int = Field(2, ge=1)
+    serl_lr: float = Field(3e-4, gt=0)
+    serl_temperature: float = Field(0.01, gt=0)  # at first; tuned towards an entropy of -1/2 per dimension
 
     # What runs on the robot
     candidates: int = Field(8, ge=1)  # chunks sampled; the one with the highest Q_pess is sent
+
+
+def load_hyper(path: Path) -> dict[str, Any]:
+    """Read overrides from a YAML file of `name: value`; AloeError if it is something else."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise AloeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise AloeError(f"{path}: expected lines of `name: value`, got {type(data).__name__}.")
+    make_hyper(data, str(path))
+    return data
 
 
 def make_hyper(overrides: dict[str, Any], where: str = "hyperparameters") -> Hyper:
     """Return defaults with `overrides`; AloeError names the key, its value and what was expected."""
     unknown = sorted(set(overrides) - set(Hyper.model_fields))
     if unknown:
-        import difflib
-
         near = difflib.get_close_matches(unknown[0], Hyper.model_fields, 1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise AloeError(f"{where}: no hyperparameter {unknown[0]!r}{hint}")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import torch
-
+from aloe_core.checkpoint import read_manifest
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper
+from aloe_critic.loop import Loop, Progress
 from aloe_critic.replay import Replay
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
-
-Progress = Callable[[str, int, int, float], None]  # phase, step, steps of the phase, loss
+from aloe_policy.runtime import Models, load_models
 
 
 @dataclass
@@ -28,14 +28,43 @@ class Job:
     policy: FlowPolicy | None = None  # to start from; None = from scratch
     critic: ChunkCritic | None = None
     reward_scale: tuple[float, float] | None = None  # (max_length, C_fail) in steps that `critic` was fitted with
+    warm_start: Callable[[], FlowPolicy] | None = None  # loads the policy cloned before any improvement
+    loop: Loop = field(default=None)  # type: ignore[assignment]  # runs the optimisations; None = one that saves nothing
+
+    def __post_init__(self) -> None:
+        self.loop = self.loop or Loop(self.progress)
+
+    def start_from(self, models: Models) -> None:
+        """Improve the policy of a loaded checkpoint, and go on with its critic."""
+        self.policy, self.critic = models.policy, models.critic
+        scale = models.config.get("reward_scale")
+        self.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
+        self.warm_start = lambda: load_warm_start(models.directory, self.contract)
 
     def needs_policy(self, method: str) -> FlowPolicy:
-        """Return the policy to improve; AloeError if there is none."""
+        """Return the policy to improve; AloeError if there is none, or one that this method cannot continue."""
         if self.policy is None:
             raise AloeError(
                 f"Method {method} improves a policy: train one with --method bc first, or name it with --init."
             )
+        config = self.policy.config
+        if config.head != "flow" or config.indicator:
+            kind = "an indicator (recap)" if config.indicator else "a Gaussian head (hil_serl)"
+            raise AloeError(
+                f"Method {method} continues a plain flow policy, but this one has {kind}; name another --init."
+            )
         return self.policy
+
+    def needs_warm_start(self, method: str) -> FlowPolicy:
+        """Return a copy of the policy before any improvement; AloeError if it is not known or not there."""
+        if self.warm_start is None:
+            raise AloeError(f"Method {method} starts from the cloned policy: train it with --method bc first.")
+        return self.warm_start()
+
+    def policy_to_refit(self, method: str) -> FlowPolicy:
+        """Return the weights that an improvement starts from, as `refit_from` says."""
+        policy = self.needs_policy(method)
+        return policy if self.hyper.refit_from == "current" else self.needs_warm_start(method)
 
 
 @dataclass
@@ -49,7 +78,19 @@ class Learned:
     metrics: dict[str, object] = field(default_factory=dict)
 
 
-def check_finite(loss: torch.Tensor, phase: str, step: int) -> None:
-    """AloeError when a loss stops being a number."""
-    if not torch.isfinite(loss):
-        raise AloeError(f"Training diverged: {phase} loss is {loss.item()} at step {step}; lower its learning rate.")
+def load_warm_start(directory: Path, contract: RobotContract) -> FlowPolicy:
+    """Load the nearest ancestor of a checkpoint that was cloned, itself included; without one, the first of its line.
+
+    Ancestors are looked for beside it. AloeError names the one that is missing.
+    """
+    manifest = read_manifest(directory)
+    seen = {manifest.version}
+    while manifest.method != "bc" and manifest.parent:
+        parent = directory.parent / manifest.parent
+        if not parent.is_dir() or manifest.parent in seen:
+            raise AloeError(
+                f"{directory}: its line begins with {manifest.parent!r}, which is not in {directory.parent}."
+            )
+        directory, manifest = parent, read_manifest(parent)
+        seen.add(manifest.version)
+    return load_models(directory, contract).policy

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aloe_critic import distributed
 from aloe_critic.hyper import Hyper
-from aloe_critic.job import Progress, check_finite
+from aloe_critic.job import Job
+from aloe_critic.loop import Phase
 from aloe_critic.replay import Windows
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
@@ -22,22 +25,30 @@ class ChunkTable:
     windows: Windows
     z: Tensor  # float32 [rows, Z]
     state: Tensor  # float32 [rows, J]
+    max_length: float = 1.0  # control steps by which the windows' rewards are divided
 
 
-def new_critic(policy: FlowPolicy, hyper: Hyper, table: ChunkTable) -> ChunkCritic:
-    """Return an untrained critic that sees actions in the scale of the data."""
+def critic_config(policy: FlowPolicy, hyper: Hyper, **changes: object) -> CriticConfig:
+    """Return the critic that `hyper` asks for, with `changes` on top."""
     c = policy.config
-    critic = ChunkCritic(
-        CriticConfig(
-            feature_dim=policy.feature_dim,
-            action_dim=c.action_dim,
-            steps=c.execute,
-            knot_stride=c.knot_stride,
-            heads=hyper.heads,
-            width=hyper.critic_width,
-            layers=hyper.critic_layers,
-        )
-    )
+    wanted: dict[str, object] = {
+        "feature_dim": policy.feature_dim,
+        "action_dim": c.action_dim,
+        "steps": c.execute if hyper.scored == "prefix" else c.horizon,
+        "knot_stride": c.knot_stride,
+        "heads": hyper.heads,
+        "width": hyper.critic_width,
+        "layers": hyper.critic_layers,
+        "shared_trunk": hyper.shared_trunk,
+        "prior": hyper.prior_scale,
+        "pessimism": hyper.pessimism,
+    }
+    return CriticConfig.model_validate(wanted | changes)
+
+
+def new_critic(policy: FlowPolicy, hyper: Hyper, table: ChunkTable, **changes: object) -> ChunkCritic:
+    """Return an untrained critic that sees actions in the scale of the data."""
+    critic = ChunkCritic(critic_config(policy, hyper, **changes))
     w = table.windows
     anchor = table.state[w.obs] * policy.relative
     knots = w.chunk[:, critic.rows] - anchor[:, None]
@@ -78,11 +89,68 @@ def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, n: i
     return torch.cat(parts)
 
 
-def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick: Tensor) -> Tensor:
-    """Replayed chunks as critic tokens, [B, 1, D], with their executed length."""
+def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick: Tensor | None = None) -> Tensor:
+    """Replayed chunks of windows `pick` (None = all) as critic tokens [B, 1, D], with the length that ran."""
     w = table.windows
+    pick = torch.arange(len(w)) if pick is None else pick
     anchor = table.state[w.obs[pick]] * policy.relative
-    return critic.encode(w.chunk[pick][:, None], anchor, w.length[pick])
+    # A critic of whole chunks is told how far their source really went on, beyond the prefix of the transition.
+    ran = w.plan_length if critic.config.steps > policy.config.execute else w.length
+    return critic.encode(w.chunk[pick][:, None], anchor, ran[pick])
+
+
+class CriticFit:
+    """Regression of all heads on targets, and the Polyak copy from which targets may be computed."""
+
+    def __init__(self, critic: ChunkCritic, tau: float) -> None:
+        self.critic, self.tau = critic, tau
+        self.target = copy.deepcopy(critic).requires_grad_(False)
+        self._pairs = list(self.target.parameters()), list(critic.parameters())
+
+    def loss(self, z: Tensor, tokens: Tensor, y: Tensor) -> Tensor:
+        """Sum over heads of the mean squared error: z [B, Z], tokens [B, 1, D], y [1 or K, B]."""
+        return (self.critic(z, tokens).squeeze(-1) - y).square().mean(1).sum()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """One Polyak step of the target."""
+        torch._foreach_lerp_(*self._pairs, self.tau)
+
+
+Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] -> y [1 or K, B]
+
+
+def fit_q(
+    critic: ChunkCritic,
+    policy: FlowPolicy,
+    table: ChunkTable,
+    job: Job,
+    target: Target,
+    steps: int,
+    phase: str,
+    rows: Tensor | None = None,
+) -> dict[str, float]:
+    """Regression of Q_i at replayed chunks (windows `rows`; None = all) on `target`."""
+    if steps == 0:
+        return {}
+    hyper, w = job.hyper, table.windows
+    rows = torch.arange(len(w)) if rows is None else rows
+    executed = data_tokens(policy, critic, table)
+    fitting = CriticFit(critic, hyper.tau)
+
+    def loss(_step: int) -> Tensor:
+        pick = rows[torch.randint(len(rows), (hyper.critic_batch,))]
+        with torch.no_grad():
+            y = target(fitting.target, pick)
+        part = distributed.share(torch.arange(hyper.critic_batch))
+        return fitting.loss(table.z[w.obs[pick[part]]], executed[pick[part]], y[:, part])
+
+    optimizer = torch.optim.AdamW([p for p in critic.parameters() if p.requires_grad], lr=hyper.critic_lr, fused=True)
+    modules = {"critic": critic, "target": fitting.target}
+    last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
+    with torch.no_grad():
+        q = torch.cat([critic(table.z[w.obs[p]], executed[p]).mean(0).flatten() for p in rows.split(4096)])
+    return {"critic_loss": last, "q_mean": float(q.mean())}
 
 
 def fit_critic(
@@ -90,40 +158,22 @@ def fit_critic(
     policy: FlowPolicy,
     table: ChunkTable,
     bank: Tensor,
-    hyper: Hyper,
+    job: Job,
     steps: int,
-    progress: Progress,
     phase: str = "critic",
 ) -> dict[str, float]:
     """TD regression of Q_i on y with a' drawn from `bank` (sample_bank). No gradient reaches the policy."""
-    target = copy.deepcopy(critic)
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=hyper.critic_lr, fused=True)
-    w = table.windows
-    loss_mean, q_mean = 0.0, 0.0
-    executed = data_tokens(policy, critic, table, torch.arange(len(w)))
-    for step in range(steps):
-        pick = torch.randint(len(w), (hyper.critic_batch,))
+    hyper, w = job.hyper, table.windows
+    everything = hyper.target_samples >= bank.shape[1]
+
+    def target(network: ChunkCritic, pick: Tensor) -> Tensor:
         after = w.next_obs[pick]
-        drawn = torch.randint(bank.shape[1], (hyper.critic_batch, hyper.target_samples))
-        with torch.no_grad():
-            y = td_target(
-                w.reward[pick],
-                w.discount[pick],
-                target(table.z[after], bank[after[:, None], drawn]),
-                target=hyper.target,
-                pick=hyper.target_pick,
-            )
-        q = critic(table.z[w.obs[pick]], executed[pick]).squeeze(-1)
-        loss = (q - y).square().mean(1).sum()
-        check_finite(loss, phase, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(critic.parameters(), hyper.clip)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(target.parameters()), list(critic.parameters()), hyper.tau)
-        loss_mean = loss.item() if step == 0 else 0.98 * loss_mean + 0.02 * loss.item()
-        q_mean = q.mean().item()
-        if step % 20 == 19 or step == steps - 1:
-            progress(phase, step + 1, steps, loss_mean)
-    return {"critic_loss": loss_mean, "q_mean": q_mean}
+        if everything:
+            chunks = bank[after]
+        else:
+            drawn = torch.randint(bank.shape[1], (len(pick), hyper.target_samples))
+            chunks = bank[after[:, None], drawn]
+        next_q = network(table.z[after], chunks)
+        return td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
+
+    return fit_q(critic, policy, table, job, target, steps, phase)

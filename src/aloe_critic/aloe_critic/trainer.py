@@ -70,9 +70,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     set_aside = load_bags(replay, request.bag_dirs, contract, progress, store)
     job = Job(contract, replay, hyper, progress)
     if init:
-        job.policy, job.critic = init.policy, init.critic
-        scale = init.config.get("reward_scale")
-        job.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
+        job.start_from(init)
     learned = learn(job)
     learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
     path = publish(root, request.method, learned, hyper, contract, init.version if init else "")

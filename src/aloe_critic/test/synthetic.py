@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -90,3 +92,11 @@ def reach_episode(
         chunk_ids=ids if policy else (),
         policy_versions=("v0",) * len(ids) if policy else (),
     )
+
+
+def mixed_episode(contract: RobotContract, seed: int, *, takeover: int = 20, **changes) -> EpisodeData:
+    """A policy's episode in which a person drives from step `takeover` on."""
+    episode = reach_episode(contract, seed, source=Source.POLICY, **changes)
+    source, chunk, index = episode.source.copy(), episode.chunk.copy(), episode.chunk_index.copy()
+    source[takeover:], chunk[takeover:], index[takeover:] = int(Source.HUMAN), -1, -1
+    return replace(episode, source=source, chunk=chunk, chunk_index=index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from aloe_core.contract import RobotContract
@@ -28,6 +30,9 @@ class FlowConfig(BaseModel):
     width_head: int = 384
     blocks_head: int = 3
     flow_steps: int = 8  # Euler steps when sampling
+    head: Literal["flow", "gaussian"] = "flow"  # gaussian: the actor of hil_serl
+    indicator: bool = False  # conditioned on "this chunk was an improvement" (RECAP, arXiv 2511.14759)
+    guidance: float = Field(1.0, ge=0)  # g in v_u + g (v_c - v_u) when sampling with an indicator; 1 = v_c
 
     @classmethod
     def for_contract(cls, contract: RobotContract, **overrides: object) -> FlowConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,14 @@ class CriticConfig(BaseModel):
 
     feature_dim: int
     action_dim: int
-    steps: int  # h, executed prefix that is scored
+    steps: int  # h, leading steps of a chunk that are scored
     knot_stride: int = Field(5, ge=1)
-    heads: int = Field(5, ge=1)  # K, with trunks of their own so that their spread means something
+    heads: int = Field(5, ge=1)  # K
     width: int = 256
     layers: int = Field(3, ge=2)
+    shared_trunk: bool = False  # one trunk under K linear heads; else K networks, whose spread means more
+    prior: float = Field(0.0, ge=0)  # scale of fixed random networks added to the heads (arXiv 1806.03335)
+    pessimism: Literal["min", "mean", "lcb"] = "min"  # Q_pess over heads; lcb: mean - standard deviation
 
 
 class EnsembleLinear(nn.Module):
@@ -39,38 +43,65 @@ class EnsembleLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class ChunkCritic(nn.Module):
+class Ensemble(nn.Module):
+    """K functions of features and action tokens, every layer of all of them in one matrix product."""
+
+    def __init__(self, config: CriticConfig, tokens: int) -> None:
+        super().__init__()
+        self.heads, self.width = config.heads, config.width
+        self.trunks = 1 if config.shared_trunk else config.heads
+        t, w = self.trunks, config.width
+        self.obs = nn.Linear(config.feature_dim, t * w)
+        self.act = nn.Linear(tokens, t * w, bias=False)
+        self.hidden = nn.ModuleList(EnsembleLinear(t, w, w) for _ in range(config.layers - 1))
+        self.out = EnsembleLinear(t, w, config.heads // t)
+
+    def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
+        """z [B, Z], tokens [B, n, D] -> [K, B, n]; the observation part is computed once for all n."""
+        b, n, _ = tokens.shape
+        t, w = self.trunks, self.width
+        h = self.obs(z)[:, None] + self.act(tokens)
+        h = h.view(b * n, t, w).transpose(0, 1)
+        h = F.silu(F.layer_norm(h, (w,)))
+        for layer in self.hidden:
+            h = F.silu(F.layer_norm(layer(h), (w,)))
+        # One of (trunks, heads a trunk) is 1, so their product in either order is the ensemble.
+        return self.out(h).transpose(1, 2).reshape(self.heads, b, n)
+
+
+class ChunkCritic(Ensemble):
     """Q_i(s, a) for i = 1..K; values are normalised returns, about [-2, 0]."""
 
     def __init__(self, config: CriticConfig) -> None:
-        super().__init__()
-        self.config = config
         rows = knot_rows(config.steps, config.knot_stride)
-        k, w = config.heads, config.width
-        self.obs = nn.Linear(config.feature_dim, k * w)
-        # Knots, which of them ran, and the share of the prefix that ran.
-        self.act = nn.Linear(len(rows) * (config.action_dim + 1) + 1, k * w, bias=False)
-        self.hidden = nn.ModuleList(EnsembleLinear(k, w, w) for _ in range(config.layers - 1))
-        self.out = EnsembleLinear(k, w, 1)
+        # Knots, which of them ran, and the share of the scored steps that ran.
+        tokens = len(rows) * (config.action_dim + 1) + 1
+        super().__init__(config, tokens)
+        self.config = config
         nn.init.constant_(self.out.bias, -0.5)
+        self.prior: Ensemble | None = None
+        if config.prior:
+            self.prior = Ensemble(config, tokens)
+            self.prior.requires_grad_(False)
         self.register_buffer("rows", torch.tensor(rows), persistent=False)
         self.register_buffer("action_mean", torch.zeros(len(rows), config.action_dim))
         self.register_buffer("action_std", torch.ones(len(rows), config.action_dim))
 
     def encode(self, chunks: Tensor, anchor: Tensor, length: Tensor) -> Tensor:
-        """Prefix tokens [B, n, D] of chunks [B, n, >=h, A], anchor [B, A], executed length [B] (steps, <= h)."""
+        """Tokens [B, n, D] of chunks [B, n, >=h, A], anchor [B, A], executed length [B] (steps, <= h)."""
         knots = (chunks[..., self.rows, :] - anchor[:, None, None] - self.action_mean) / self.action_std
         ran = (self.rows[None] < length[:, None])[:, None, :, None].expand(*knots.shape[:-1], 1)
         share = (length / self.config.steps)[:, None, None].expand(*knots.shape[:2], 1)
         return torch.cat([(knots * ran).flatten(2), ran.flatten(2).to(knots.dtype), share.to(knots.dtype)], -1)
 
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
-        """z [B, Z], tokens [B, n, D] -> Q [K, B, n]; the observation part is computed once for all n."""
-        b, n, _ = tokens.shape
-        k, w = self.config.heads, self.config.width
-        h = self.obs(z)[:, None] + self.act(tokens)
-        h = h.view(b * n, k, w).transpose(0, 1)
-        h = F.silu(F.layer_norm(h, (w,)))
-        for layer in self.hidden:
-            h = F.silu(F.layer_norm(layer(h), (w,)))
-        return self.out(h).view(k, b, n)
+        """z [B, Z], tokens [B, n, D] -> Q [K, B, n]."""
+        q = super().forward(z, tokens)
+        return q if self.prior is None else q + self.config.prior * self.prior(z, tokens)
+
+    def pessimistic(self, q: Tensor) -> Tensor:
+        """Q_pess of an ensemble's values, [K, ...] -> [...]."""
+        if self.config.pessimism == "min":
+            return q.min(0).values
+        mean = q.mean(0)
+        return mean if self.config.pessimism == "mean" else mean - q.std(0, correction=0)

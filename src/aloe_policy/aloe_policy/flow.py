@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+UNSAID, WORSE, BETTER = 0, 1, 2  # what an indicator says of a chunk (RECAP, arXiv 2511.14759)
+
 
 class Block(nn.Module):
     """Residual MLP block, modulated by the condition (adaptive layer norm)."""
@@ -27,11 +29,22 @@ class FlowHead(nn.Module):
     """Velocity field v(x, t | z) with x [.., D], t [.., 1] in [0, 1], z [.., Z].
 
     Convention: x_t = (1 - t) * noise + t * data, v = data - noise, sampled by Euler from t = 0 to 1.
+    With `indicator` the field is also conditioned on UNSAID, WORSE or BETTER, and samples are guided towards BETTER.
     """
 
-    def __init__(self, dim: int, cond_dim: int, width: int, blocks: int, steps: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        cond_dim: int,
+        width: int,
+        blocks: int,
+        steps: int,
+        *,
+        indicator: bool = False,
+        guidance: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.dim, self.steps = dim, steps
+        self.dim, self.steps, self.guidance = dim, steps, guidance
         self.cond = nn.Sequential(nn.Linear(cond_dim, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
         self.time = nn.Linear(32, width)
         self.embed = nn.Linear(dim, width)
@@ -39,10 +52,14 @@ class FlowHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, dim)
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, 5, 16)), persistent=False)
+        self.indicator = nn.Embedding(3, width) if indicator else None
+        if self.indicator is not None:
+            nn.init.zeros_(self.indicator.weight)  # says nothing yet: the field is that of the policy it came from
 
-    def condition(self, z: Tensor) -> Tensor:
+    def condition(self, z: Tensor, said: Tensor | int = UNSAID) -> Tensor:
         """Return the part of the field that does not depend on x or t, computed once per observation."""
-        return self.cond(z)
+        c = self.cond(z)
+        return c if self.indicator is None else c + self.indicator(torch.as_tensor(said, device=z.device))
 
     def velocity(self, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
         """v at x [.., D], t [.., 1], c = condition(z) [.., width]."""
@@ -54,12 +71,20 @@ class FlowHead(nn.Module):
             h = block(h, scale, shift)
         return self.out(self.norm(h))
 
-    def loss(self, z: Tensor, data: Tensor, valid: Tensor) -> Tensor:
-        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist."""
-        noise = torch.randn_like(data)
+    def draw(self, batch: int, like: Tensor) -> Tensor:
+        """Noise and time of a batch, [B, D + 1]: drawn apart from the loss so that processes can share one draw."""
+        noise = torch.randn(batch, self.dim, device=like.device, dtype=like.dtype)
         # Beta(1, 1.5): noisier steps, where the observation must decide, are drawn more often (pi0, arXiv 2410.24164).
-        t = 1 - torch.rand(data.shape[0], 1, device=data.device).pow(2 / 3)
-        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z))
+        t = 1 - torch.rand(batch, 1, device=like.device, dtype=like.dtype).pow(2 / 3)
+        return torch.cat([noise, t], 1)
+
+    def loss(
+        self, z: Tensor, data: Tensor, valid: Tensor, said: Tensor | int = UNSAID, drawn: Tensor | None = None
+    ) -> Tensor:
+        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist."""
+        drawn = self.draw(len(data), data) if drawn is None else drawn
+        noise, t = drawn[:, :-1], drawn[:, -1:]
+        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z, said))
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
 
@@ -67,9 +92,17 @@ class FlowHead(nn.Module):
     def sample(self, z: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D]; the condition is computed once for all n."""
         steps = steps or self.steps
-        c = self.condition(z)[:, None].expand(-1, noise.shape[1], -1)
+        guided = self.indicator is not None
+        c = self.condition(z, BETTER if guided else UNSAID)[:, None].expand(-1, noise.shape[1], -1)
+        free = None
+        if guided and self.guidance != 1:
+            free = self.condition(z, UNSAID)[:, None].expand(-1, noise.shape[1], -1)
         x = noise
         for i in range(steps):
             t = torch.full((*x.shape[:-1], 1), i / steps, device=x.device, dtype=x.dtype)
-            x = x + self.velocity(x, t, c) / steps
+            v = self.velocity(x, t, c)
+            if free is not None:
+                v_free = self.velocity(x, t, free)
+                v = v_free + self.guidance * (v - v_free)
+            x = x + v / steps
         return x

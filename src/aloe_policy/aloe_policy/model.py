@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aloe_policy.config import FlowConfig
-from aloe_policy.flow import FlowHead
+from aloe_policy.flow import UNSAID, FlowHead
+from aloe_policy.gaussian import GaussianHead
 from aloe_policy.knots import interpolation, knot_rows
 from aloe_policy.text import PAD
 from aloe_policy.vision import KeypointEncoder
@@ -38,13 +39,20 @@ class FlowPolicy(nn.Module):
         self.encoders = nn.ModuleList(KeypointEncoder(config.channels, config.keypoints) for _ in config.cameras)
         self.words = nn.Embedding(config.text_buckets, config.text_dim, padding_idx=PAD)
         self.feature_dim = 3 * config.keypoints * len(config.cameras) + config.text_dim + config.state_dim
-        self.head = FlowHead(
-            self.knots * config.action_dim,
-            self.feature_dim,
-            config.width_head,
-            config.blocks_head,
-            config.flow_steps,
-        )
+        dim = self.knots * config.action_dim
+        self.head: FlowHead | GaussianHead
+        if config.head == "flow":
+            self.head = FlowHead(
+                dim,
+                self.feature_dim,
+                config.width_head,
+                config.blocks_head,
+                config.flow_steps,
+                indicator=config.indicator,
+                guidance=config.guidance,
+            )
+        else:
+            self.head = GaussianHead(dim, self.feature_dim, config.width_head)
         relative = torch.ones(config.action_dim)
         relative[list(config.gripper_dims)] = 0.0
         self.register_buffer("relative", relative, persistent=False)
@@ -83,11 +91,22 @@ class FlowPolicy(nn.Module):
         anchor = (state * self.relative)[:, None, None]
         return self.interpolation @ (knots * self.knot_std + self.knot_mean + anchor)
 
-    def flow_loss(self, z: Tensor, state: Tensor, chunks: Tensor, length: Tensor) -> Tensor:
-        """Flow-matching error per sample [B]; chunks [B, H, A] of which the first length [B] steps exist."""
+    def flow_loss(
+        self,
+        z: Tensor,
+        state: Tensor,
+        chunks: Tensor,
+        length: Tensor,
+        said: Tensor | int = UNSAID,
+        drawn: Tensor | None = None,
+    ) -> Tensor:
+        """Flow-matching error per sample [B]; chunks [B, H, A] of which the first length [B] steps exist.
+
+        `said` [B] is the indicator of a policy that has one, `drawn` = head.draw(B) if the caller draws.
+        """
         data = self.encode_actions(chunks, state)
         valid = (self.rows[None] < length[:, None])[..., None].expand_as(data)
-        return self.head.loss(z, data.flatten(1), valid.flatten(1).to(data.dtype))
+        return self.head.loss(z, data.flatten(1), valid.flatten(1).to(data.dtype), said, drawn)
 
     def sample_knots(self, z: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n samples for each z [B, Z] -> normalised knots [B, n, knots, A]."""

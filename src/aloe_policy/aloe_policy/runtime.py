@@ -34,6 +34,7 @@ class Models:
     critic: ChunkCritic | None
     config: dict[str, object]
     version: str
+    directory: Path
 
 
 def load_models(directory: str | Path, contract: RobotContract, *, expect_sha256: str | None = None) -> Models:
@@ -53,7 +54,7 @@ def load_models(directory: str | Path, contract: RobotContract, *, expect_sha256
     _load(policy, directory / POLICY_FILE)
     if critic is not None:
         _load(critic, directory / CRITIC_FILE)
-    return Models(policy, critic, config, manifest.version)
+    return Models(policy, critic, config, manifest.version, directory)
 
 
 def load_runtime(
@@ -119,13 +120,13 @@ class FlowRuntime:
         length = torch.full((1,), self.critic.config.steps, device=self.device)
         tokens = self.critic.encode(chunks, batch.state * self.policy.relative, length)
         q = self.critic(z, tokens)[:, 0]
-        q_min = q.min(0).values
-        best = int(q_min.argmax())
+        q_pess = self.critic.pessimistic(q)
+        best = int(q_pess.argmax())
         value = Value(
-            q_min=float(q_min[best]),
+            q_min=float(q_pess[best]),  # the minimum over heads, unless the critic was made with another bound
             q_mean=float(q[:, best].mean()),
             q_std=float(q[:, best].std(correction=0)),
-            v=float(q_min.mean()),
+            v=float(q_pess.mean()),
             critic_version=self.version,
         )
         return best, value

@@ -7,12 +7,21 @@ from collections.abc import Callable
 
 from aloe_core.errors import AloeError
 from aloe_critic.job import Job, Learned
-from aloe_critic.learners import aloe, bc
+from aloe_critic.learners import aloe, awr, bc, filtered_bc, hg_dagger, hil_serl, iql, mc, qc, recap, td1
 
 METHODS: dict[str, Callable[[Job], Learned]] = {
     "bc": bc.learn,
+    "filtered_bc": filtered_bc.learn,
+    "hg_dagger": hg_dagger.learn,
+    "awr": awr.learn,
+    "recap": recap.learn,
     "aloe": aloe.learn,
     "aloe_select": aloe.learn_select,
+    "iql": iql.learn,
+    "td1": td1.learn,
+    "mc": mc.learn,
+    "qc": qc.learn,
+    "hil_serl": hil_serl.learn,
 }
 
 

@@ -140,10 +140,7 @@ def _learn(
     torch.set_num_threads(hyper.threads)
     job = Job(robot, replay, hyper, _progress(row, method, say))
     if start is not None:
-        models = load_models(start, robot)
-        job.policy, job.critic = models.policy, models.critic
-        scale = models.config.get("reward_scale")
-        job.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
+        job.start_from(load_models(start, robot))
     learned = find_method(method)(job)
     return publish(root, method, learned, hyper, robot, start.name if start else "")
 

@@ -1,0 +1,133 @@
+"""HIL-SERL: soft actor-critic on chunks from prior data and corrections (arXiv 2410.21845, RLPD arXiv 2302.02948)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from aloe_core.episode.data import Source
+from aloe_core.errors import AloeError
+from aloe_critic.features import compute_features
+from aloe_critic.imitate import Examples, fit_head
+from aloe_critic.job import Job, Learned
+from aloe_critic.learners.select import demonstrations, human
+from aloe_critic.loop import Phase
+from aloe_critic.scale import kept_critic
+from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic, td_target
+from aloe_policy.critic import ChunkCritic
+from aloe_policy.gaussian import GaussianHead
+from aloe_policy.model import FlowPolicy
+
+
+def learn(job: Job) -> Learned:
+    """SAC over the knots of a chunk on frozen features; half of each batch is a person's, half a policy's.
+
+    The actor is cloned from the demonstrations when it is made, for the other methods start from a clone as well.
+    Knots beyond the executed prefix, which no critic sees, go on imitating the data.
+    """
+    hyper = job.hyper
+    start = job.policy
+    if start is None:
+        raise AloeError("Method hil_serl uses the features of a policy: train one with --method bc first.")
+    fresh = start.config.head != "gaussian"
+    policy = gaussian(start) if fresh else start
+    critic, scale = kept_critic(job, policy, heads=hyper.serl_heads)
+    windows = job.replay.windows(gamma=hyper.gamma, max_length=scale[0], failure_cost=scale[1])
+    prior = human(windows).nonzero().squeeze(1)
+    rollout = (windows.source == int(Source.POLICY)).nonzero().squeeze(1)
+    if len(prior) == 0 or len(rollout) == 0:
+        missing, what = ("a person", "demonstrations") if len(prior) == 0 else ("a policy", "rollouts")
+        raise AloeError(f"Method hil_serl draws half of each batch from what {missing} did: record {what} first.")
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), scale[0])
+    if fresh:
+        shown = demonstrations(job.replay, windows).nonzero().squeeze(1)
+        clones = Examples(windows, shown if len(shown) else prior)
+        fit_head(policy, job, clones, table.z, steps=hyper.bc_head_steps, lr=hyper.head_lr, phase="actor, cloning")
+    critic = critic or new_critic(policy, hyper, table, heads=hyper.serl_heads)
+    metrics = SoftActorCritic(job, policy, critic, table, prior, rollout).run()
+    return Learned(policy, critic, 1, scale, {"windows": len(windows)} | metrics)
+
+
+def gaussian(policy: FlowPolicy) -> FlowPolicy:
+    """Return a policy with the same encoder and an untrained Gaussian head."""
+    config = policy.config.model_copy(update={"head": "gaussian", "indicator": False, "guidance": 1.0})
+    actor = FlowPolicy(config)
+    kept = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith("head.")}
+    actor.load_state_dict(kept, strict=False)
+    return actor.eval()
+
+
+class SoftActorCritic:
+    """One phase in which critic, actor and temperature learn together."""
+
+    def __init__(
+        self, job: Job, policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, prior: Tensor, rollout: Tensor
+    ) -> None:
+        """`prior`, `rollout`: windows int64 of which each batch takes half."""
+        assert isinstance(policy.head, GaussianHead)
+        self.job, self.policy, self.critic, self.table = job, policy, critic, table
+        self.head = policy.head
+        self.halves = (prior, rollout)
+        self.executed = data_tokens(policy, critic, table)
+        self.fitting = CriticFit(critic, job.hyper.tau)
+        # Knots that move the scored steps; interpolation reaches one knot beyond them.
+        used = policy.interpolation[: critic.config.steps].sum(0) > 0
+        self.scored = used[:, None].expand(-1, policy.config.action_dim).flatten().float()
+        self.entropy = -0.5 * float(self.scored.sum())  # wanted
+        self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log()])
+
+    def run(self) -> dict[str, object]:
+        hyper = self.job.hyper
+        trained = [p for p in (*self.critic.parameters(), *self.head.parameters()) if p.requires_grad]
+        groups = [{"params": trained}, {"params": list(self.temperature.parameters()), "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=hyper.serl_lr, weight_decay=1e-4)
+        modules = {
+            "critic": self.critic,
+            "target": self.fitting.target,
+            "actor": self.head,
+            "temperature": self.temperature,
+        }
+        phase = Phase(
+            "actor and critic", modules, optimizer, hyper.serl_steps, self.loss, hyper.clip, after=self.fitting.follow
+        )
+        self.policy.train()
+        last = self.job.loop.run(phase)
+        self.policy.eval()
+        return {"loss": last, "temperature": self.temperature[0].detach().exp().item()}
+
+    def loss(self, _step: int) -> Tensor:
+        """Critic, actor and temperature losses, none of which reaches the others' weights."""
+        half = self.job.hyper.critic_batch // 2
+        pick = torch.cat([rows[torch.randint(len(rows), (half,))] for rows in self.halves])
+        w, z = self.table.windows, self.table.z
+        here, after = w.obs[pick], w.next_obs[pick]
+        with torch.no_grad():
+            _, tokens = self.act(after)
+            y = td_target(w.reward[pick], w.discount[pick], self.fitting.target(z[after], tokens))
+        critic_loss = self.fitting.loss(z[here], self.executed[pick], y)
+
+        log_density, tokens = self.act(here)
+        frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
+        q = self.critic.pessimistic(functional_call(self.critic, frozen, (z[here], tokens))).squeeze(-1)
+        alpha = self.temperature[0].exp()
+        actor_loss = (alpha.detach() * log_density - q).mean()
+        temperature_loss = -(alpha * (log_density.detach() + self.entropy)).mean()
+        return critic_loss + actor_loss + temperature_loss + self.imitation(pick)
+
+    def act(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Fresh chunks at observation rows: log density of their scored knots [B], critic tokens [B, 1, D]."""
+        z, state = self.table.z[rows], self.table.state[rows]
+        x, log_density = self.head.rsample(z, self.head.draw(len(rows), z))
+        chunks = self.policy.decode_actions(x.view(len(rows), 1, self.policy.knots, -1), state)
+        length = torch.full((len(rows),), self.critic.config.steps)
+        tokens = self.critic.encode(chunks, state * self.policy.relative, length)
+        return (log_density * self.scored).sum(-1), tokens
+
+    def imitation(self, pick: Tensor) -> Tensor:
+        """Negative log likelihood of the knots that the critic does not see."""
+        w, obs = self.table.windows, self.table.windows.obs[pick]
+        data = self.policy.encode_actions(w.chunk[pick], self.table.state[obs])
+        ran = (self.policy.rows[None] < w.plan_length[pick][:, None])[..., None].expand_as(data)
+        valid = ran.flatten(1) * (1 - self.scored)
+        return self.head.loss(self.table.z[obs], data.flatten(1), valid).mean()

@@ -1,0 +1,75 @@
+"""Implicit Q-learning on chunks: an expectile of Q over the data's own chunks is the value (arXiv 2110.06169)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from aloe_critic.advantage import shares
+from aloe_critic.features import compute_features
+from aloe_critic.imitate import Examples, refit
+from aloe_critic.job import Job, Learned
+from aloe_critic.learners.select import driven_rows
+from aloe_critic.loop import Phase
+from aloe_critic.scale import kept_critic, value_metrics
+from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic
+from aloe_critic.values import ValueNet
+from aloe_policy.critic import ChunkCritic
+from aloe_policy.model import FlowPolicy
+
+
+def learn(job: Job) -> Learned:
+    """w = min(exp(beta A / std(A)), cap), A = Q(s, a) - V(s); no chunk of the policy is ever evaluated."""
+    hyper, policy = job.hyper, job.needs_policy("iql")
+    critic, scale = kept_critic(job, policy)
+    windows = job.replay.windows(gamma=hyper.gamma, max_length=scale[0], failure_cost=scale[1])
+    rows = driven_rows(windows, "iql")
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), scale[0])
+    critic = critic or new_critic(policy, hyper, table)
+    value = ValueNet(policy.feature_dim, hyper.critic_width, 1)
+    metrics: dict[str, object] = {"windows": len(windows)}
+    metrics["critic_loss"] = fit_q_and_v(critic, value, policy, table, job, hyper.critic_steps, "critic and value")
+
+    with torch.no_grad():
+        q = critic.pessimistic(critic(table.z[windows.obs], data_tokens(policy, critic, table))).squeeze(-1)
+        advantage = (q - value(table.z[windows.obs]).squeeze(-1))[rows]
+    weight = advantage.div(advantage.std().clamp_min(1e-6)).mul(hyper.iql_beta).exp().clamp_max(hyper.iql_cap)
+    metrics |= shares(weight, advantage, windows.source[rows]) | value_metrics(q, windows)
+
+    policy = job.policy_to_refit("iql")
+    z, metrics["actor_loss"] = refit(policy, job, Examples(windows, rows, weight))
+    table = replace(table, z=z)
+    fit_q_and_v(critic, value, policy, table, job, hyper.refresh_steps, "critic on new features")
+    return Learned(policy, critic, 1, scale, metrics)
+
+
+def fit_q_and_v(
+    critic: ChunkCritic, value: ValueNet, policy: FlowPolicy, table: ChunkTable, job: Job, steps: int, phase: str
+) -> float:
+    """Regress Q_i on r + discount V(s') and V on an expectile of the target's Q_pess at replayed chunks."""
+    if steps == 0:
+        return 0.0
+    hyper, w = job.hyper, table.windows
+    executed = data_tokens(policy, critic, table)
+    fitting = CriticFit(critic, hyper.tau)
+
+    def loss(_step: int) -> Tensor:
+        pick = torch.randint(len(w), (hyper.critic_batch,))
+        z, tokens = table.z[w.obs[pick]], executed[pick]
+        with torch.no_grad():
+            y = w.reward[pick] + w.discount[pick] * value(table.z[w.next_obs[pick]]).squeeze(-1)
+            q = critic.pessimistic(fitting.target(z, tokens)).squeeze(-1)
+        v_loss = expectile_loss(q - value(z).squeeze(-1), hyper.iql_expectile).mean()
+        return fitting.loss(z, tokens, y[None]) + v_loss
+
+    trained = [p for p in (*critic.parameters(), *value.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=hyper.critic_lr, fused=True)
+    modules = {"critic": critic, "target": fitting.target, "value": value}
+    return job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
+
+
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """|expectile - 1(u < 0)| u^2 of u = Q - V; its minimiser V is that expectile of Q."""
+    return torch.where(difference > 0, expectile, 1 - expectile) * difference.square()

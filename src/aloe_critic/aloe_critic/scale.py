@@ -1,0 +1,44 @@
+"""Units of the values, and the critic that goes on learning in them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aloe_core.episode.data import Outcome, Source
+from aloe_critic.hyper import Hyper
+from aloe_critic.job import Job
+from aloe_critic.replay import Replay, Windows
+from aloe_critic.td import critic_config
+from aloe_policy.critic import ChunkCritic
+from aloe_policy.model import FlowPolicy
+
+
+def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
+    """Return the longest episode and C_fail, in control steps."""
+    steps = torch.tensor([float(ep.steps) for ep in replay.episodes])
+    success = replay.outcome(Outcome.SUCCESS)
+    typical = float(steps[success].mean()) if success.any() else float(steps.mean())
+    return hyper.max_length or float(steps.max()), hyper.failure_cost or typical
+
+
+def kept_critic(job: Job, policy: FlowPolicy, **changes: object) -> tuple[ChunkCritic | None, tuple[float, float]]:
+    """Return the job's critic if it is of the kind now wanted, else None, and the reward scale to use.
+
+    A critic that goes on learning keeps its units, or its values would mean something else from round to round.
+    """
+    critic = job.critic
+    if critic is not None and critic.config != critic_config(policy, job.hyper, **changes):
+        critic = None
+    return critic, (critic is not None and job.reward_scale) or reward_scale(job.replay, job.hyper)
+
+
+def value_metrics(q: Tensor, windows: Windows) -> dict[str, object]:
+    """Mean and spread of Q_pess [N] for each driver."""
+    found: dict[str, object] = {}
+    for driver in (Source.POLICY, Source.HUMAN):
+        mine = q[windows.source == int(driver)]
+        if len(mine):
+            name = driver.name.lower()
+            found |= {f"q_{name}_mean": float(mine.mean()), f"q_{name}_std": float(mine.std(correction=0))}
+    return found

@@ -1,0 +1,203 @@
+"""Every method on a tiny replay: it trains, its checkpoint drives, it repeats itself, it says what it lacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aloe_core.checkpoint import read_manifest
+from aloe_core.episode.data import Outcome, Source
+from aloe_core.errors import AloeError
+from aloe_core.types import Observation
+from aloe_critic.hyper import make_hyper
+from aloe_critic.job import Job
+from aloe_critic.learners import METHODS, method
+from aloe_critic.replay import Replay
+from aloe_critic.trainer import publish
+from aloe_policy.runtime import load_models, load_runtime
+from synthetic import mixed_episode, reach_episode, small_contract
+
+QUIET = lambda *_: None  # noqa: E731
+TINY = {
+    "keypoints": 4,
+    "width_head": 16,
+    "critic_width": 16,
+    "critic_layers": 2,
+    "value_width": 16,
+    "threads": 1,
+    "bc_batch": 8,
+    "head_batch": 16,
+    "critic_batch": 16,
+    "bank": 4,
+    "value_samples": 4,
+} | dict.fromkeys(
+    ("bc_steps", "bc_head_steps", "actor_steps", "actor_head_steps", "critic_steps", "refresh_steps", "serl_steps"), 3
+)
+TINY |= {"value_steps": 3}
+CONTRACT = small_contract()
+CRITICS = {"aloe", "aloe_select", "iql", "td1", "mc", "qc", "hil_serl"}
+CANDIDATES = {"aloe_select": 8, "mc": 8, "qc": 32}
+
+
+def episodes():
+    """Two demonstrations, a success and a failure of a policy, and an episode with a takeover."""
+    return [
+        reach_episode(CONTRACT, 0),
+        reach_episode(CONTRACT, 1),
+        reach_episode(CONTRACT, 2, source=Source.POLICY),
+        reach_episode(CONTRACT, 3, source=Source.POLICY, outcome=Outcome.FAILURE, noise=0.8),
+        mixed_episode(CONTRACT, 4),
+    ]
+
+
+def job_of(taken, **overrides):
+    torch.manual_seed(0)
+    replay = Replay(CONTRACT, stride=5, buckets=512)
+    for episode in taken:
+        replay.add(episode)
+    return Job(CONTRACT, replay, make_hyper(TINY | overrides), QUIET)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder with the checkpoint of a clone."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    job = job_of(episodes())
+    publish(root, "bc", method("bc")(job), job.hyper, CONTRACT, "")
+    return root
+
+
+def learn(name, warm, start="v0001-bc", **overrides):
+    job = job_of(episodes(), **overrides)
+    job.start_from(load_models(warm / start, CONTRACT))
+    return job, method(name)(job)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_trains_and_its_checkpoint_drives(name, warm):
+    job, learned = learn(name, warm)
+    path = publish(warm, name, learned, job.hyper, CONTRACT, "v0001-bc")
+    runtime = load_runtime(path, CONTRACT, candidates=64)
+    picture = {"top": np.zeros((32, 32, 3), np.uint8)}
+    answer = runtime.infer(Observation(0, picture, np.zeros(2, np.float32), "touch the dot", seed=1))
+    assert answer.chunk.actions.shape == (10, 2) and np.isfinite(answer.chunk.actions).all()
+    assert answer.candidates == CANDIDATES.get(name, 1)
+    assert (answer.value is not None) == (name in CRITICS)
+    assert read_manifest(path).method == name
+
+    # The next iteration goes on from there, and sees that its critic is of the same kind.
+    job, again = learn(name, warm, path.name)
+    assert again.critic is None or again.critic is job.critic
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_gives_the_same_weights(name, warm):
+    first, second = (learn(name, warm)[1] for _ in range(2))
+    for one, other in ((first.policy, second.policy), (first.critic, second.critic)):
+        if one is not None:
+            assert all(torch.equal(tensor, other.state_dict()[n]) for n, tensor in one.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("bc", "hil_serl")])
+def test_method_that_improves_a_policy_needs_one(name):
+    with pytest.raises(AloeError, match="--method bc first"):
+        method(name)(job_of(episodes()))
+
+
+HELD = reach_episode(CONTRACT, 1, source=Source.HOLD)
+UNLABELLED = reach_episode(CONTRACT, 2, source=Source.POLICY, outcome=Outcome.ABORTED)
+FAILED = reach_episode(CONTRACT, 3, source=Source.POLICY, outcome=Outcome.FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "words"),
+    [
+        ("bc", [FAILED], "no successful demonstration"),
+        ("filtered_bc", [FAILED], "no successful episode and no correction"),
+        ("hg_dagger", [FAILED, UNLABELLED], "no successful demonstration and no human segment"),
+        ("awr", [UNLABELLED], "label at least one episode"),
+        ("mc", [UNLABELLED], "label at least one episode"),
+        ("recap", [UNLABELLED], "label at least one episode"),
+        ("recap", [reach_episode(CONTRACT, 0)], "record rollouts first"),
+        ("hil_serl", [reach_episode(CONTRACT, 0)], "what a policy did: record rollouts first"),
+        ("hil_serl", [FAILED], "what a person did: record demonstrations first"),
+        ("aloe", [HELD], "no step of a policy or a person"),
+        ("iql", [HELD], "no step of a policy or a person"),
+        ("qc", [HELD], "no step of a policy or a person"),
+        ("awr", [HELD], "no step of a policy or a person"),
+    ],
+)
+def test_data_that_a_method_cannot_learn_from_is_named_in_one_sentence(name, taken, words, warm):
+    job = job_of(taken)
+    job.start_from(load_models(warm / "v0001-bc", CONTRACT))
+    if name == "bc":
+        job.policy = None
+    with pytest.raises(AloeError, match=words) as caught:
+        method(name)(job)
+    assert "\n" not in str(caught.value)
+
+
+def test_conditioned_and_gaussian_policies_are_not_continued_by_others(warm):
+    for name, words in (("recap", "an indicator"), ("hil_serl", "a Gaussian head")):
+        job, learned = learn(name, warm)
+        job.policy = learned.policy
+        with pytest.raises(AloeError, match=words):
+            method("aloe")(job)
+
+
+def test_recap_starts_from_the_first_clone_of_its_line(warm, monkeypatch):
+    from aloe_critic.learners import recap
+
+    job, learned = learn("recap", warm)
+    second = publish(warm, "recap", learned, job.hyper, CONTRACT, "v0001-bc")
+    started = []
+    monkeypatch.setattr(recap, "refit", lambda policy, *_, **__: started.append(policy) or (None, 0.0))
+    learn("recap", warm, second.name)
+    cloned = load_models(warm / "v0001-bc", CONTRACT).policy
+    assert all(torch.equal(started[0].state_dict()[n], tensor) for n, tensor in cloned.state_dict().items())
+    lonely = replace(load_models(second, CONTRACT), directory=warm / "nowhere" / second.name)
+    with pytest.raises(AloeError):
+        job.start_from(lonely)
+        method("recap")(job)
+
+
+def test_refit_from_the_warm_start_does_not_touch_the_current_policy(warm):
+    job = job_of(episodes(), refit_from="warm_start")
+    job.start_from(load_models(warm / "v0001-bc", CONTRACT))
+    before = {n: t.clone() for n, t in job.policy.state_dict().items()}
+    learned = method("aloe")(job)
+    assert learned.policy is not job.policy
+    assert all(torch.equal(before[n], t) for n, t in job.policy.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"shared_trunk": True},
+        {"prior_scale": 0.3},
+        {"scored": "chunk"},
+        {"pessimism": "lcb"},
+        {"target": "own"},
+        {"target_samples": 3, "target_pick": "max"},
+    ],
+)
+def test_every_open_choice_of_the_paper_is_a_switch_and_survives_the_checkpoint(switch, warm):
+    job, learned = learn("aloe_select", warm, **switch)
+    path = publish(warm, "aloe_select", learned, job.hyper, CONTRACT, "v0001-bc")
+    models = load_models(path, CONTRACT)
+    assert models.critic.config == learned.critic.config
+    assert all(torch.equal(models.critic.state_dict()[n], t) for n, t in learned.critic.state_dict().items())
+    load_runtime(path, CONTRACT).infer(
+        Observation(0, {"top": np.zeros((32, 32, 3), np.uint8)}, np.zeros(2, np.float32), "touch")
+    )
+
+
+def test_critic_of_another_kind_is_not_continued(warm):
+    job, learned = learn("td1", warm)
+    job.policy, job.critic = learned.policy, learned.critic
+    assert learned.critic.config.steps == 5 == job.replay.stride
+    wide = replace(job, hyper=make_hyper(TINY | {"heads": 2}))
+    assert method("aloe")(wide).critic.config.heads == 2
