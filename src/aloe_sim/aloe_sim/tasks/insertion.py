@@ -21,6 +21,7 @@ FIRM = {"solref": STIFF["solref"], "solimp": STIFF["solimp"], "solmix": 20.0}
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 _SLAB = 0.0015  # m, half thickness of a chamfer
 _STEP = 0.006  # m that the set point leads a part on its way down: some 20 N once it meets resistance
+_HOVER = 0.007  # m over the rim, where a part is aligned
 _LIFT = 0.018  # m over the rim to which a jammed part is lifted
 _ASIDE = 0.035  # m, detour on the way to the pocket
 _BESIDE = 0.13  # m across, at least, until past the hand that holds the pocket
@@ -63,7 +64,7 @@ class Pocket:
         colour: list[float],
         mass: float,
     ) -> None:
-        """Add a wall whose inner face is `inner` from the middle in direction `angle`: upright, chamfer, rest of rim."""
+        """Add a wall whose inner face is `inner` from the middle towards `angle`: upright, chamfer, rim."""
         out, down_by = self.chamfer
         straight = self.depth - down_by
         middle, half = sum(span) / 2, (span[1] - span[0]) / 2
@@ -116,6 +117,11 @@ def pose(scene: Scene, item: str) -> Pose:
     return Pose(scene.position(item), scene.rotation(item))
 
 
+def up(height: float) -> np.ndarray:
+    """Return `height`, m, as a vector [3]."""
+    return np.array([0.0, 0.0, height])
+
+
 def ahead_of(place: Pose, offset: np.ndarray) -> np.ndarray:
     """Return the world point [3] at `offset` [3] in the frame of `place`."""
     return place.point + place.rotation @ offset
@@ -162,7 +168,7 @@ def grasp(scene: Scene, arm: str, point: np.ndarray, aim: np.ndarray, grip: floa
     rotation = nearest_grasp(down(opening), hand.rotation)
     away = float(np.hypot(*(target[:2] - hand.point[:2])))
     off = max(away, 0.1 * max(0.0, angle_between(rotation, hand.rotation) - 0.03))
-    over = target + [0, 0, CLEARANCE * float(np.clip((off - 0.004) / 0.012, 0, 1))]
+    over = target + up(CLEARANCE * float(np.clip((off - 0.004) / 0.012, 0, 1)))
     around = off < 0.010 and hand.point[2] < target[2] + 0.004
     point = rise_first(hand.point, over, clear=over[2] - 0.015)
     return Intention(Pose(point, rotation), grip if around else scene.robot.open_gripper)
@@ -190,10 +196,13 @@ class Inserter:
         part, hand, pocket = pose(scene, item), scene.hand(arm), self._pocket
         if (goal.rotation.T @ part.rotation)[0, 0] < 0:
             goal = Pose(goal.point, goal.rotation * np.array([-1.0, -1.0, 1.0]))
-        inside = fit(part, goal).height < pocket.straight
-        error = np.zeros(3) if inside else aim * 0.5**self._tries + self._search()
+        height = fit(part, goal).height
+        inside = height < pocket.straight
+        # Hands feel the rim: what they got wrong by eye gives way to it.
+        unfelt = float(np.clip((height - pocket.straight) / (_HOVER + pocket.chamfer[1]), 0, 1))
+        error = unfelt * (aim * 0.5**self._tries + self._search())
         here = fit(part, Pose(goal.point + error, goal.rotation))
-        hover = pocket.depth + 0.007
+        hover = pocket.depth + _HOVER
         askew = here.yaw > 0.12 or here.tilt > 0.15 or here.lateral > pocket.chamfer[0] + 0.004
         if here.height > hover + 0.004:
             self._lifting = False
@@ -202,9 +211,9 @@ class Inserter:
         point = goal.point + error + back @ (hand.point - part.point)
         rotation = back @ hand.rotation
         if self._lifting:
-            return Intention(Pose(hand.point + [0, 0, pocket.depth + _LIFT - here.height], hand.rotation), grip)
+            return Intention(Pose(hand.point + up(pocket.depth + _LIFT - here.height), hand.rotation), grip)
         if here.lateral > 0.05 or wait:
-            over = point + goal.rotation @ self._detour(part, goal, wait) + [0, 0, pocket.depth + 0.03]
+            over = point + goal.rotation @ self._detour(part, goal, wait) + up(pocket.depth + 0.03)
             return Intention(Pose(rise_first(hand.point, over, clear=over[2] - 0.02), rotation), grip)
         miss = here.lateral + 0.05 * max(0.0, here.yaw - 0.03) + 0.05 * max(0.0, here.tilt - 0.05)
         share = 1.0 if here.height > hover + 0.02 else float(np.clip((miss - self._aligned) / 0.004, 0, 1))
@@ -212,7 +221,7 @@ class Inserter:
         if inside:
             share = 0.0
         height = share * hover + (1 - share) * low
-        return Intention(Pose(point + [0, 0, height], rotation), grip, self._pace)
+        return Intention(Pose(point + up(height), rotation), grip, self._pace)
 
     def _detour(self, part: Pose, goal: Pose, wait: bool) -> np.ndarray:
         """Return how far, [3], m, in the goal's frame, to stay off the goal on the way: round the hand at its near end.

@@ -28,9 +28,10 @@ from aloe_sim.tasks.insertion import (
     lost,
     nearness,
     pose,
+    up,
 )
 
-FLOOR, DEPTH, WALL, CHAMFER = 0.004, 0.011, 0.010, (0.003, 0.004)  # m, see Pocket
+FLOOR, DEPTH, WALL, CHAMFER = 0.004, 0.011, 0.010, (0.0035, 0.0045)  # m, see Pocket
 LIP_GAP = 0.018  # m, half length of the gaps in the walls, in which the lips move
 LIP = (0.003, 0.014)  # m, radius and half length
 LIP_OVERLAP = 0.001  # m that a lip reaches over the seated battery's edge
@@ -40,7 +41,7 @@ RIDGE = 0.012  # m, half height of the ridge to hold the battery by
 GRASP_ABOVE = 0.030  # m, pinch point over the middle of the plate: the fingers stay clear of the phone
 SEATED = 0.0012  # m over the floor
 SQUARE = 0.035  # rad
-PRESS = 0.008  # m that the set point leads
+PRESS = 0.010  # m that the set point leads
 PHRASES = (
     "press the battery into the phone",
     "push the battery into its slot until it snaps in",
@@ -99,7 +100,9 @@ class Starts:
 
 
 STARTS = {
-    ("easy", "train"): Starts(0.001, (-0.01, 0.01), (0.56, 0.58), (0, 0.05), (0.13, 0.16), (0.5, 0.56), (0, 0.1), (1.0,)),
+    ("easy", "train"): Starts(
+        0.001, (-0.01, 0.01), (0.56, 0.58), (0, 0.05), (0.13, 0.16), (0.5, 0.56), (0, 0.1), (1.0,)
+    ),
     ("easy", "held_out"): Starts(
         0.001, (0.01, 0.03), (0.58, 0.6), (0.05, 0.1), (0.16, 0.18), (0.45, 0.5), (0.1, 0.2), (1.0,)
     ),
@@ -124,7 +127,7 @@ class PhoneAssembly(Task):
     levels = ("easy", "full")
     arms = 2
     items = ("battery",)
-    time_limit = 10.0
+    time_limit = 12.0
 
     def __init__(self, level: str, variant: str) -> None:
         super().__init__(level, variant)
@@ -224,7 +227,7 @@ class PhoneAssembly(Task):
     def seated(self, scene: Scene) -> bool:
         """Return whether the battery is all the way in, and square."""
         here = self.fit(scene)
-        return here.lateral < 0.002 and here.height < SEATED and here.tilt < SQUARE and here.yaw < SQUARE
+        return here.lateral < 0.002 and abs(here.height) < SEATED and here.tilt < SQUARE and here.yaw < SQUARE
 
     def succeeded(self, scene: Scene) -> bool:
         free = not any(scene.touching(arm, "battery") for arm in scene.robot.arms)
@@ -259,7 +262,7 @@ class PhoneAssembly(Task):
 
 
 class _PressHome(Tactic):
-    """The arm on the battery's side takes it by the ridge, aligns it over the slot and presses; the other one is home."""
+    """The arm on the battery's side takes its ridge, aligns it over the slot and presses; the other one is home."""
 
     def __init__(self, task: PhoneAssembly) -> None:
         self._task = task
@@ -273,7 +276,7 @@ class _PressHome(Tactic):
             return {arm: wish for arm, wish in wishes.items() if wish is not None}
         grip = grip_for(scene, task.look.ridge[0])
         if scene.touching(arm, "battery") < 2:
-            return {arm: grasp(scene, arm, ahead_of(battery, np.array([0, 0, GRASP_ABOVE])), aim, grip, across(battery))}
+            return {arm: grasp(scene, arm, ahead_of(battery, up(GRASP_ABOVE)), aim, grip, across(battery))}
         return {arm: self._inserter.intend(scene, arm, "battery", task.goal(scene), aim, grip)}
 
 

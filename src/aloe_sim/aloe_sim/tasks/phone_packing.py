@@ -28,6 +28,7 @@ from aloe_sim.tasks.insertion import (
     lost,
     nearness,
     pose,
+    up,
 )
 
 HOLDER, INSERTER = "left", "right"
@@ -35,6 +36,10 @@ FLOOR, DEPTH, WALL, CHAMFER = 0.003, 0.011, 0.007, (0.005, 0.006)  # m, see Pock
 NOTCH = 0.026  # m, half length of the gaps for the fingers
 HANDLE = np.array([0.006, 0.016, 0.015])  # m, half sizes
 HANDLE_AHEAD = 0.045  # m from the pocket's end wall to the middle of the handle
+# A sprung plate at the handle's end, which the phone must push back to get in: a tray that is not held slides away.
+PLATE, PLATE_HEIGHT = 0.002, 0.038  # m, half thickness, height over the floor
+PUSH = 0.010  # m
+PUSH_FORCE, PUSH_STIFFNESS = 2.0, 150.0  # N at rest, N/m
 GRASP_ABOVE = 0.013  # m, pinch point over the middle of the phone
 IN_THE_WAY = 0.14  # m, from the handle to a phone on the table
 SEATED = 0.0015  # m over the floor
@@ -56,14 +61,25 @@ class Look:
     screen_colour: list[float]
     wall_colour: list[float]
     floor_colour: list[float]
+    plate_colour: list[float]
 
 
 LOOKS = {
     "train": Look(
-        (0.026, 0.058, 0.006), [0.08, 0.08, 0.1, 1], [0.1, 0.65, 0.8, 1], [0.75, 0.2, 0.15, 1], [0.45, 0.1, 0.1, 1]
+        (0.026, 0.058, 0.006),
+        [0.08, 0.08, 0.1, 1],
+        [0.1, 0.65, 0.8, 1],
+        [0.75, 0.2, 0.15, 1],
+        [0.45, 0.1, 0.1, 1],
+        [0.95, 0.75, 0.1, 1],
     ),
     "held_out": Look(
-        (0.028, 0.054, 0.0065), [0.85, 0.85, 0.9, 1], [0.6, 0.15, 0.6, 1], [0.1, 0.45, 0.2, 1], [0.05, 0.25, 0.1, 1]
+        (0.028, 0.054, 0.0065),
+        [0.85, 0.85, 0.9, 1],
+        [0.6, 0.15, 0.6, 1],
+        [0.1, 0.45, 0.2, 1],
+        [0.05, 0.25, 0.1, 1],
+        [0.9, 0.4, 0.6, 1],
     ),
 }
 
@@ -99,14 +115,14 @@ class PhonePacking(Task):
     levels = ("easy", "full")
     arms = 2
     items = ("phone", "tray")
-    time_limit = 16.0
+    time_limit = 12.0
 
     def __init__(self, level: str, variant: str) -> None:
         super().__init__(level, variant)
         self.look, self.starts = LOOKS[variant], STARTS[level, variant]
         self.phone = np.array(self.look.phone)
         self.pocket = Pocket(
-            inner=self.phone[:2] + self.starts.clearance / 2,
+            inner=self.phone[:2] + self.starts.clearance / 2 + [0, PLATE],
             floor=FLOOR,
             depth=DEPTH,
             wall=WALL,
@@ -115,7 +131,7 @@ class PhonePacking(Task):
         )
         # In the tray's frame.
         self.handle = np.array([0, -self.pocket.inner[1] - WALL - HANDLE_AHEAD, 0.020])
-        self.seat = np.array([0, 0, FLOOR + self.phone[2]])
+        self.seat = np.array([0, PLATE, FLOOR + self.phone[2]])
 
     def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
         tray = spec.worldbody.add_body(name="tray", pos=[-0.05, 0.55, 0])
@@ -128,6 +144,7 @@ class PhonePacking(Task):
         bridge = (HANDLE_AHEAD - HANDLE[1]) / 2
         behind = self.handle[1] + HANDLE[1] + bridge
         tray.add_geom(type=box, size=[HANDLE[0], bridge, 0.004], pos=[0, behind, 0.004], **(solid | STIFF))
+        self._plate(spec, tray)
         phone = free_box(spec, "phone", self.phone, self.look.phone_colour, mass=0.12, **FIRM)
         screen = [0.88 * self.phone[0], 0.86 * self.phone[1], 0.0003]
         phone.add_geom(
@@ -139,6 +156,35 @@ class PhonePacking(Task):
             contype=0,
             conaffinity=0,
         )
+
+    def _plate(self, spec: mujoco.MjSpec, tray: mujoco.MjsBody) -> None:
+        """Add the sprung plate; when it is all the way back, the phone still has its clearance."""
+        # At rest it stands PUSH away from the wall, less its own thickness.
+        rest = -self.pocket.inner[1] + PUSH + PLATE
+        plate = tray.add_body(name="plate", pos=[0, rest, FLOOR + 0.001 + PLATE_HEIGHT / 2])
+        plate.add_joint(
+            name="plate",
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[0, -1, 0],
+            range=[0, PUSH],
+            limited=True,
+            stiffness=PUSH_STIFFNESS,
+            springref=-PUSH_FORCE / PUSH_STIFFNESS,
+            damping=4,
+            armature=0.03,
+            solref_limit=STIFF["solref"],
+        )
+        plate.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[self.pocket.inner[0] - 0.004, PLATE, PLATE_HEIGHT / 2],
+            rgba=self.look.plate_colour,
+            mass=0.01,
+            friction=[0.3, 0.01, 0.001],
+            contype=WORLD_BIT,
+            conaffinity=ALL_BITS,
+            **STIFF,
+        )
+        spec.add_exclude(bodyname1="tray", bodyname2="plate")
 
     def reset(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> str:
         starts = self.starts
@@ -164,7 +210,7 @@ class PhonePacking(Task):
     def packed(self, scene: Scene) -> bool:
         """Return whether the phone lies flat in the tray."""
         here = self.fit(scene)
-        inside = here.lateral < 0.003 and here.height < SEATED and here.tilt < FLAT and here.yaw < 0.05
+        inside = here.lateral < 0.003 and abs(here.height) < SEATED and here.tilt < FLAT and here.yaw < 0.05
         return inside and scene.rotation("tray")[2, 2] > 0.995
 
     def succeeded(self, scene: Scene) -> bool:
@@ -208,6 +254,7 @@ class _HoldAndInsert(Tactic):
     def __init__(self, task: PhonePacking) -> None:
         self._task = task
         self._inserter = Inserter(task.pocket, aligned=0.003)
+        self._held: Pose | None = None  # the hand when it took hold: the scene does not show where that was
 
     def intend(self, scene: Scene, aim: np.ndarray) -> dict[str, Intention]:
         packed = self._task.packed(scene)
@@ -224,8 +271,9 @@ class _HoldAndInsert(Tactic):
         if on_table and np.linalg.norm(scene.position("phone") - handle) < IN_THE_WAY:
             return None  # the other hand needs the room to pick the phone up
         if scene.touching(HOLDER, "tray") == 2:
-            hand = scene.hand(HOLDER)
-            return Intention(Pose(np.append(hand.point[:2], handle[2]), hand.rotation), grip, at_work=False)
+            self._held = self._held or scene.hand(HOLDER)
+            return Intention(self._held, grip, at_work=False)
+        self._held = None
         return grasp(scene, HOLDER, handle, aim, grip, across(tray))
 
     def _insert(self, scene: Scene, aim: np.ndarray, packed: bool) -> Intention | None:
@@ -234,7 +282,7 @@ class _HoldAndInsert(Tactic):
             return let_go(scene, INSERTER, "phone")
         grip = grip_for(scene, task.phone[0])
         if scene.touching(INSERTER, "phone") < 2:
-            return grasp(scene, INSERTER, phone.point + [0, 0, GRASP_ABOVE], aim, grip, across(phone))
+            return grasp(scene, INSERTER, ahead_of(phone, up(GRASP_ABOVE)), aim, grip, across(phone))
         return self._inserter.intend(
             scene, INSERTER, "phone", task.goal(scene), aim, grip, wait=scene.touching(HOLDER, "tray") < 2
         )
