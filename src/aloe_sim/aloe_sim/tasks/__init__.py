@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from aloe_core.errors import AloeError
 from aloe_sim.tasks.base import Task
+from aloe_sim.tasks.laundry_folding import LaundryFolding
+from aloe_sim.tasks.phone_packing import PhonePacking
 from aloe_sim.tasks.sorting import Sorting
 
-TASKS: dict[str, type[Task]] = {"sorting": Sorting}
+TASKS: dict[str, type[Task]] = {
+    "sorting": Sorting,
+    "phone_packing": PhonePacking,
+    "laundry_folding": LaundryFolding,
+}
 
 __all__ = ["TASKS", "Task", "first_level", "make_task"]
 
