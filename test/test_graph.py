@@ -1,5 +1,6 @@
 """The whole graph as separate processes: what episodes leave in bags, seen by readers that are not ours."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,6 +80,14 @@ def test_labels_in_the_bag_are_what_the_action_reported(bag):
     assert bag.labels["episode_id"] == result.episode_ids[i]
     assert int(bag.labels["steps"]) == result.steps[i]
     assert bag.labels["contract_hash"] == ROBOT.hash
+
+
+def test_the_bag_says_which_scene_it_was(bag):
+    scene = json.loads(bag["sim/scene"][0].data)
+    assert (scene["task"], scene["level"], scene["variant"], scene["randomisation"]) == (
+        "sorting", "easy", "train", "none")  # fmt: skip
+    assert str(scene["seed"]) == bag.labels["seed"]
+    assert scene["disturbed"] == []
 
 
 def test_a_demonstration_is_driven_by_the_person_alone_and_labelled(demonstration):

@@ -49,6 +49,7 @@ def recorded_topics(contract: RobotContract, extra: list[str]) -> list[Recorded]
         Recorded("teleop/command", "aloe_msgs/msg/TeleopCommand", replayed=True),
         Recorded(contract.takeover.joy_topic, "sensor_msgs/msg/Joy"),
         Recorded("episode/event", "aloe_msgs/msg/EpisodeEvent", replayed=True),
+        Recorded("sim/scene", "std_msgs/msg/String", latched=True),
     ]
     for camera in contract.cameras:
         images = f"{camera.topic}/image_raw/compressed"

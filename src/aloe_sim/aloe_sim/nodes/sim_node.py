@@ -1,5 +1,6 @@
 """The simulated station as a ROS robot: joint states and images out, commands in."""
 
+import json
 import sys
 import time
 from array import array
@@ -11,7 +12,7 @@ from rclpy.clock import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from aloe_core.errors import AloeError
@@ -60,12 +61,14 @@ class SimNode(Node):
         self._command = np.zeros(0)  # newest positions [J]
         self._ignored = self._ignored_before = 0
         self._rate = RealTimeFactor()
-        self._told = 0  # disturbances of this episode that the log has
+        self._seed = 0
+        self._told = 0  # disturbances of this episode that log and sim/scene have
 
         control = self._contract.control
         self._clock_publisher = self.create_publisher(Clock, "clock", qos.DEFAULT)
         self._joints = self.create_publisher(JointState, control.joint_states_topic, qos.JOINT_STATES)
         self._state = self.create_publisher(Float64MultiArray, "sim/state", privileged.QOS)
+        self._scene = self.create_publisher(String, "sim/scene", qos.LATCHED)
         self._images = [self._image_output(camera) for camera in self._contract.cameras]
         self._clock_msg = Clock()
         # Every node takes every clock message; in lock-step nothing is timed by it, so ten a second are plenty.
@@ -106,7 +109,8 @@ class SimNode(Node):
         self._station, self._origin = station, origin
         self._command = station.joint_positions()
         self._state_msg = privileged.message(key)
-        self._told = 0
+        self._seed, self._told = request.seed, 0
+        self._say_scene()
         self._rate.restart()
         response.success = True
         response.instruction = station.instruction
@@ -144,13 +148,31 @@ class SimNode(Node):
         return response
 
     def _tell_disturbances(self) -> str:
-        """Log what went wrong since the last time and return the newest of it."""
+        """Say what went wrong since the last time and return the newest of it."""
         done, said = self._station.disturbed, ""
         for tick, one in done[self._told :]:
             said = f"{one.kind} {one.target} at {tick * self._contract.dt:.2f} s"
             self.get_logger().info(f"Disturbed: {said}")
-        self._told = len(done)
+        if len(done) > self._told:
+            self._told = len(done)
+            self._say_scene()
         return said
+
+    def _say_scene(self) -> None:
+        """Publish for the bag what no message of the episode says."""
+        station = self._station
+        scene = {
+            "task": station.task_name,
+            "level": station.level,
+            "variant": station.variant,
+            "randomisation": station.randomisation,
+            "seed": self._seed,
+            "disturbed": [
+                {"time": tick * self._contract.dt, "kind": one.kind, "target": one.target}
+                for tick, one in station.disturbed
+            ],
+        }
+        self._scene.publish(String(data=json.dumps(scene)))
 
     def _on_command(self, msg: JointTrajectory) -> None:
         if self._station is None or (self._lockstep and stamps.to_ns(msg.header.stamp) != self._stamp):
