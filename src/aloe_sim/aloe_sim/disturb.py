@@ -53,7 +53,7 @@ class Disturbances(BaseModel):
     drop: float = Field(0.0, ge=0, le=1)
     swap: float = Field(0.0, ge=0, le=1)
     freeze: float = Field(0.0, ge=0, le=1)
-    window: tuple[float, float] = (1.0, 5.0)  # s; at a moment in here, or the first later one in here when it can
+    window: tuple[float, float] = (0.5, 3.0)  # s; at a moment in here, or the first later one in here when it can
     speed: tuple[float, float] = (0.5, 1.0)  # m/s
     duration: tuple[float, float] = (0.5, 1.5)  # s
 

@@ -23,8 +23,8 @@ class Skill(BaseModel):
 PRESETS = {
     "perfect": Skill(),
     "good": Skill(speed_spread=0.08, aim_spread=0.002, wobble=0.003),
-    "mediocre": Skill(speed=0.8, speed_spread=0.15, aim_spread=0.008, wobble=0.006, delay=0.1, hesitation=0.15),
-    "bad": Skill(speed=0.65, speed_spread=0.25, aim_spread=0.018, wobble=0.012, delay=0.25, hesitation=0.4),
+    "mediocre": Skill(speed=0.8, speed_spread=0.15, aim_spread=0.0045, wobble=0.004, delay=0.08, hesitation=0.12),
+    "bad": Skill(speed=0.65, speed_spread=0.25, aim_spread=0.015, wobble=0.01, delay=0.2, hesitation=0.35),
 }
 
 
