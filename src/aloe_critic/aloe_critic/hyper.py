@@ -20,6 +20,8 @@ class Hyper(BaseModel):
     seed: int = 0
     device: str = "cpu"
     threads: int = Field(0, ge=0)  # torch threads; 0 = all cores
+    # Of matrix products; auto = bfloat16 where the processor has instructions for it (measured: 2.5 times as fast).
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     # Data
     stride: int = Field(5, ge=1)  # a window starts every `stride` control steps; 5 = once a camera frame at 10 Hz

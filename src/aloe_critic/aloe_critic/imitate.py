@@ -15,6 +15,7 @@ from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job
 from aloe_critic.loop import Phase
+from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_policy.flow import UNSAID
 from aloe_policy.model import FlowPolicy, ObsBatch
@@ -103,7 +104,9 @@ def fit_head(
         drawn = distributed.share(policy.head.draw(hyper.head_batch, z))
         pick = distributed.share(pick)
         obs = windows.obs[pick]
-        return policy.flow_loss(z[obs], state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn).mean()
+        with autocast(hyper):
+            error = policy.flow_loss(z[obs], state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn)
+        return error.mean()
 
     policy.head.train()
     optimizer = torch.optim.AdamW(policy.head.parameters(), lr=lr, weight_decay=1e-4, fused=True)

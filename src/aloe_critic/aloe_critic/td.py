@@ -13,9 +13,12 @@ from aloe_critic import distributed
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job
 from aloe_critic.loop import Phase
+from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
+
+_ROWS = 256  # observations whose chunks are drawn at once
 
 
 @dataclass
@@ -76,14 +79,16 @@ def td_target(reward: Tensor, discount: Tensor, next_q: Tensor, *, target: str =
 
 
 @torch.no_grad()
-def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, n: int, batch: int = 256) -> Tensor:
+def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, hyper: Hyper, n: int) -> Tensor:
     """n chunks of the current policy at every observation row, as critic tokens [rows, n, D]; each runs in full.
 
     The policy stands still while the critic is fitted, so its chunks are drawn once and not at every step.
     """
     parts = []
-    for z, state in zip(table.z.split(batch), table.state.split(batch), strict=True):
-        chunks = policy.decode_actions(policy.sample_knots(z, n), state)
+    for z, state in zip(table.z.split(_ROWS), table.state.split(_ROWS), strict=True):
+        with autocast(hyper):
+            knots = policy.sample_knots(z, n).float()
+        chunks = policy.decode_actions(knots, state)
         length = torch.full((z.shape[0],), critic.config.steps)
         parts.append(critic.encode(chunks, state * policy.relative, length))
     return torch.cat(parts)
@@ -102,19 +107,21 @@ def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick
 class CriticFit:
     """Regression of all heads on targets, and the Polyak copy from which targets may be computed."""
 
-    def __init__(self, critic: ChunkCritic, tau: float) -> None:
-        self.critic, self.tau = critic, tau
+    def __init__(self, critic: ChunkCritic, hyper: Hyper) -> None:
+        self.critic, self.hyper = critic, hyper
         self.target = copy.deepcopy(critic).requires_grad_(False)
         self._pairs = list(self.target.parameters()), list(critic.parameters())
 
     def loss(self, z: Tensor, tokens: Tensor, y: Tensor) -> Tensor:
         """Sum over heads of the mean squared error: z [B, Z], tokens [B, 1, D], y [1 or K, B]."""
-        return (self.critic(z, tokens).squeeze(-1) - y).square().mean(1).sum()
+        with autocast(self.hyper):
+            q = self.critic(z, tokens)
+        return (q.squeeze(-1) - y).square().mean(1).sum()
 
     @torch.no_grad()
     def follow(self) -> None:
         """One Polyak step of the target."""
-        torch._foreach_lerp_(*self._pairs, self.tau)
+        torch._foreach_lerp_(*self._pairs, self.hyper.tau)
 
 
 Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] -> y [1 or K, B]
@@ -136,11 +143,11 @@ def fit_q(
     hyper, w = job.hyper, table.windows
     rows = torch.arange(len(w)) if rows is None else rows
     executed = data_tokens(policy, critic, table)
-    fitting = CriticFit(critic, hyper.tau)
+    fitting = CriticFit(critic, hyper)
 
     def loss(_step: int) -> Tensor:
         pick = rows[torch.randint(len(rows), (hyper.critic_batch,))]
-        with torch.no_grad():
+        with torch.no_grad(), autocast(hyper):
             y = target(fitting.target, pick)
         part = distributed.share(torch.arange(hyper.critic_batch))
         return fitting.loss(table.z[w.obs[pick[part]]], executed[pick[part]], y[:, part])
@@ -148,7 +155,7 @@ def fit_q(
     optimizer = torch.optim.AdamW([p for p in critic.parameters() if p.requires_grad], lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target}
     last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
-    with torch.no_grad():
+    with torch.no_grad(), autocast(hyper):
         q = torch.cat([critic(table.z[w.obs[p]], executed[p]).mean(0).flatten() for p in rows.split(4096)])
     return {"critic_loss": last, "q_mean": float(q.mean())}
 

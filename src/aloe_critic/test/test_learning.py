@@ -94,7 +94,7 @@ def test_critic_learns_the_return_of_the_only_behaviour_there_is():
     critic = new_critic(policy, job.hyper, table)
     critic.action_std.fill_(1e3)
     before = copy.deepcopy(policy.state_dict())
-    fit_critic(critic, policy, table, sample_bank(policy, critic, table, 4), job, 700)
+    fit_critic(critic, policy, table, sample_bank(policy, critic, table, job.hyper, 4), job, 700)
     rewards = np.full(40, -1 / 40)
     rewards[-1] = 0
     exact = [sum(0.98**k * r for k, r in enumerate(rewards[s:])) for s in range(0, 40, 5)]

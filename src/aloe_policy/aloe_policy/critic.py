@@ -65,8 +65,10 @@ class Ensemble(nn.Module):
         h = F.silu(F.layer_norm(h, (w,)))
         for layer in self.hidden:
             h = F.silu(F.layer_norm(layer(h), (w,)))
+        with torch.autocast(h.device.type, enabled=False):  # bfloat16 has too few digits for values that are compared
+            q = self.out(h.to(self.out.weight.dtype))
         # One of (trunks, heads a trunk) is 1, so their product in either order is the ensemble.
-        return self.out(h).transpose(1, 2).reshape(self.heads, b, n)
+        return q.transpose(1, 2).reshape(self.heads, b, n)
 
 
 class ChunkCritic(Ensemble):

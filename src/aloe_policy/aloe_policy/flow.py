@@ -62,7 +62,7 @@ class FlowHead(nn.Module):
         return c if self.indicator is None else c + self.indicator(torch.as_tensor(said, device=z.device))
 
     def velocity(self, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        """v at x [.., D], t [.., 1], c = condition(z) [.., width]."""
+        """v at x [.., D], t [.., 1], c = condition(z) [.., width]; t and c may be broadcast."""
         angles = t * self.frequencies
         c = F.silu(c + self.time(torch.cat([angles.sin(), angles.cos()], -1)))
         h = self.embed(x)
@@ -84,7 +84,7 @@ class FlowHead(nn.Module):
         """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist."""
         drawn = self.draw(len(data), data) if drawn is None else drawn
         noise, t = drawn[:, :-1], drawn[:, -1:]
-        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z, said))
+        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z, said)).to(data.dtype)
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
 
@@ -93,13 +93,14 @@ class FlowHead(nn.Module):
         """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D]; the condition is computed once for all n."""
         steps = steps or self.steps
         guided = self.indicator is not None
-        c = self.condition(z, BETTER if guided else UNSAID)[:, None].expand(-1, noise.shape[1], -1)
+        c = self.condition(z, BETTER if guided else UNSAID)[:, None]
         free = None
         if guided and self.guidance != 1:
-            free = self.condition(z, UNSAID)[:, None].expand(-1, noise.shape[1], -1)
+            free = self.condition(z, UNSAID)[:, None]
         x = noise
         for i in range(steps):
-            t = torch.full((*x.shape[:-1], 1), i / steps, device=x.device, dtype=x.dtype)
+            # One time for all samples, so that the modulation of the blocks is computed once for all of them as well.
+            t = torch.full((len(x), 1, 1), i / steps, device=x.device, dtype=x.dtype)
             v = self.velocity(x, t, c)
             if free is not None:
                 v_free = self.velocity(x, t, free)

@@ -53,7 +53,7 @@ def iterate(
     critic = critic or new_critic(policy, hyper, table, **critic_changes)
 
     metrics: dict[str, object] = {"windows": len(windows), "max_length": max_length, "failure_cost": failure_cost}
-    bank = sample_bank(policy, critic, table, hyper.bank)
+    bank = sample_bank(policy, critic, table, hyper, hyper.bank)
     metrics |= evaluate(critic, policy, table, bank, job, hyper.critic_steps, "critic")
     advantage, q = advantages(critic, policy, table, bank[:, : hyper.value_samples])
     weight, found = weigh(advantage[rows], windows.source[rows], hyper)
@@ -63,7 +63,7 @@ def iterate(
     z, metrics["actor_loss"] = refit(policy, job, Examples(windows, rows, weight))
     # On the robot the critic judges the new policy's chunks on its features.
     table = replace(table, z=z)
-    bank = sample_bank(policy, critic, table, hyper.bank)
+    bank = sample_bank(policy, critic, table, hyper, hyper.bank)
     found = evaluate(critic, policy, table, bank, job, hyper.refresh_steps, "critic on new policy")
     metrics |= {f"{name}_new_policy": value for name, value in found.items()}
     return Learned(policy, critic, hyper.candidates, (max_length, failure_cost), metrics)

@@ -70,7 +70,7 @@ class SoftActorCritic:
         self.head = policy.head
         self.halves = (prior, rollout)
         self.executed = data_tokens(policy, critic, table)
-        self.fitting = CriticFit(critic, job.hyper.tau)
+        self.fitting = CriticFit(critic, job.hyper)
         # Knots that move the scored steps; interpolation reaches one knot beyond them.
         used = policy.interpolation[: critic.config.steps].sum(0) > 0
         self.scored = used[:, None].expand(-1, policy.config.action_dim).flatten().float()

@@ -53,7 +53,7 @@ def fit_q_and_v(
         return 0.0
     hyper, w = job.hyper, table.windows
     executed = data_tokens(policy, critic, table)
-    fitting = CriticFit(critic, hyper.tau)
+    fitting = CriticFit(critic, hyper)
 
     def loss(_step: int) -> Tensor:
         pick = torch.randint(len(w), (hyper.critic_batch,))

@@ -29,7 +29,7 @@ def learn(job: Job) -> Learned:
     z, loss = refit(policy, job, Examples(windows, rows), "cloning")
     table = ChunkTable(windows, z, job.replay.state(), scale[0])
     critic = critic or new_critic(policy, hyper, table)
-    bank = sample_bank(policy, critic, table, n)
+    bank = sample_bank(policy, critic, table, hyper, n)
     metrics: dict[str, object] = {"windows": len(windows), "actor_loss": loss}
     metrics |= fit_critic(critic, policy, table, bank, job, hyper.critic_steps + hyper.refresh_steps)
     return Learned(policy, critic, n, scale, metrics)
