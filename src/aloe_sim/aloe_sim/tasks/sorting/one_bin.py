@@ -7,7 +7,7 @@ import numpy as np
 
 from aloe_core.rotations import quaternion_from_euler
 from aloe_sim.robots.base import Robot
-from aloe_sim.tactics import carry, grip_for, pick
+from aloe_sim.tactics import carry, grip_for, natural_opening, pick
 from aloe_sim.tasks.base import Intention, Scene, Tactic, Task, free_box
 from aloe_sim.tasks.sorting.bins import Bin, lies_in, lost
 
@@ -98,7 +98,7 @@ class _OneByOne(Tactic):
             own_half = np.array([0.045 * np.sign(scene.robot.arms[arm].base[0]), 0.0])
             return {arm: carry(scene, arm, np.array([*(BIN + own_half), CARRY_HEIGHT]), grip)}
         place = scene.position(item)
-        return {arm: pick(scene, arm, place, aim, grip, _opening(place))}
+        return {arm: pick(scene, arm, place, aim, grip, _opening(place, natural_opening(scene, arm, place)))}
 
 
 def _arm_for(scene: Scene, item: str) -> str:
@@ -107,14 +107,14 @@ def _arm_for(scene: Scene, item: str) -> str:
     return scene.holder(item) or min(scene.robot.arms, key=lambda arm: abs(scene.robot.arms[arm].base[0] - x))
 
 
-def _opening(position: np.ndarray) -> float | None:
+def _opening(position: np.ndarray, natural: float) -> float | None:
     """Return the direction along the wall a block leans on, where the fingers would else come down on the bin."""
     beyond = np.abs(position[:2] - BIN) - BIN_INNER - 2 * BIN_WALL
     if 0 < beyond[0] < 0.045 and beyond[1] < 0.022:
         return np.pi / 2
-    if beyond[1] > 0 and position[1] > BIN[1] and beyond[0] < 0.03:
-        return 0.0
-    return None
+    behind = position[1] > BIN[1]
+    before = beyond[1] < 0.045 and abs(np.sin(natural)) > 0.7  # an arm that opens towards the bin there
+    return 0.0 if beyond[1] > 0 and beyond[0] < 0.03 and (behind or before) else None
 
 
 def _delivered(scene: Scene, item: str) -> bool:

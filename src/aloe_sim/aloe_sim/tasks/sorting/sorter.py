@@ -21,6 +21,7 @@ PLAY = 0.014  # m that each finger is off the thing before it is taken and after
 RETRACTED = 0.35  # m from its base: such a hand is in nobody's way
 RISE = np.array([0.0, 0.0, 0.06])  # m, out of what the fingers are around
 TANGLED, ABOVE = 0.17, 0.13  # m, across and up: so near, the fingers of two hands may be between each other
+STILL = 0.01  # m/s of a finger
 BESIDE = 0.05  # m from a pinch point to a thing that the fingers may be around
 
 
@@ -146,13 +147,12 @@ class _Job:
         return intentions
 
     def _let_go(self, holders: list[str]) -> dict[str, Intention]:
-        """Both hold it: the one that cannot deliver it opens."""
+        """Both hold it: the one that cannot deliver it opens once the other's fingers have come to rest."""
         scene = self._scene
         taker = next((arm for arm in holders if arm in self._takers), holders[0])
-        return {
-            arm: Intention(scene.hand(arm), self._grip if arm == taker else _beside(scene, self._thing))
-            for arm in holders
-        }
+        firm = abs(float(scene.data.joint(scene.robot.arms[taker].fingers[0]).qvel[0])) < STILL
+        grips = {arm: _beside(scene, self._thing) if firm and arm != taker else self._grip for arm in holders}
+        return {arm: Intention(scene.hand(arm), grip) for arm, grip in grips.items()}
 
     def _far_end(self, giver: str) -> np.ndarray:
         axis = self._thing.axis(self._scene)

@@ -81,11 +81,23 @@ class Thing:
         if self.shape == "cylinder":
             free_box(spec, self.item, [*size, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_CYLINDER, **_STIFF)
             return
-        mesh = spec.add_mesh(name=self.item)
-        mesh.uservert = _six_sided(*size).ravel()
-        free_box(
-            spec, self.item, [0, 0, 0], rgba, mass, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=self.item, **_STIFF
-        )
+        # A hexagon is three rectangles: as a mesh it would rattle on its corners.
+        half = [size[0], size[0] * np.tan(np.pi / 6), size[1]]
+        body = free_box(spec, self.item, half, rgba, mass / 3, **_STIFF)
+        for angle in (np.pi / 3, -np.pi / 3):
+            turned = body.geoms[0]
+            body.add_geom(
+                type=turned.type,
+                size=turned.size,
+                quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
+                mass=turned.mass,
+                rgba=turned.rgba,
+                friction=turned.friction,
+                condim=turned.condim,
+                contype=turned.contype,
+                conaffinity=turned.conaffinity,
+                solref=turned.solref,
+            )
 
     def points(self, scene: Scene) -> np.ndarray:
         """Return points [n, 3], m, about which it lies: its centre, and those along its length."""
@@ -112,10 +124,3 @@ class Thing:
         else:
             across = [rotation @ [np.cos(a), np.sin(a), 0.0] for a in np.arange(3) * np.pi / 3]
         return [float(np.arctan2(a[1], a[0])) for a in across if abs(a[2]) < 0.6]
-
-
-def _six_sided(inner: float, half_height: float) -> np.ndarray:
-    """Return the vertices [12, 3] of an upright prism whose faces are `inner` from its axis, one of them towards x."""
-    angles = np.pi / 6 + np.arange(6) * np.pi / 3
-    ring = inner / np.cos(np.pi / 6) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.array([[*corner, z] for z in (-half_height, half_height) for corner in ring])
