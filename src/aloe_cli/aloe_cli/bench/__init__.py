@@ -2,5 +2,6 @@
 
 BENCHMARKS = {
     "sim": "Speed of the simulated station on one core: physics, cameras.",
+    "replay": "Replay store: indexing of bags, chunk transitions a second, resident memory.",
     "learn": "Methods of learning from the same warm start, at equal interaction.",
 }

@@ -15,7 +15,7 @@ from aloe_core.contract import RobotContract
 from aloe_core.episode.data import EpisodeData
 from aloe_core.errors import AloeError
 
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 384 << 20
 _RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11; spares a pass over the image
 
 
@@ -56,7 +56,9 @@ class FrameCache:
         """Frames are uint8 [H, W, 3] with (H, W) = `size`; `load` decodes one and may be called by several threads."""
         self._size, self._load = size, load
         self._capacity = max(1, budget // (size[0] * size[1] * 3))
-        self._store: Tensor | None = None  # uint8 [capacity, H, W, 3]; pages count only once they are written
+        # uint8 [capacity, H, W, 3]; its pages count only once they are written. NumPy copies it: OpenMP threads that
+        # wait for each other on a busy machine cost twenty times what they gain.
+        self._kept = np.empty((self._capacity, *size, 3), np.uint8)
         self._slot = np.empty(0, np.int32)  # of each frame, -1 if it is not kept
         self._owner = np.full(self._capacity, -1, np.int64)  # frame in each slot
         self._next = 0
@@ -83,49 +85,52 @@ class FrameCache:
         self._slot = np.concatenate([self._slot, more])
 
     def put(self, numbers: np.ndarray, images: np.ndarray) -> None:
-        """Keep decoded frames, uint8 [n, H, W, 3], of which no number is kept already."""
-        numbers, images = numbers[-self._capacity :], images[-self._capacity :]
-        slots = (self._next + np.arange(len(numbers))) % self._capacity
-        self._next = int(self._next + len(numbers)) % self._capacity
-        evicted = self._owner[slots]
-        self._slot[evicted[evicted >= 0]] = -1
-        self._owner[slots] = numbers
-        self._slot[numbers] = slots
-        self._slab()[torch.from_numpy(slots)] = torch.from_numpy(images)
+        """Keep decoded frames, uint8 [n, H, W, 3], n within the budget, of which no number is kept already."""
+        slots = self._free(len(numbers))
+        self._kept[slots] = images
+        self._own(slots, numbers)
 
     def get(self, numbers: np.ndarray) -> Tensor:
         """Return frames uint8 [n, H, W, 3]; AloeError if one cannot be decoded."""
         slots = self._slot[numbers]
         missing = np.flatnonzero(slots < 0)
         if not len(missing):
-            return self._slab().index_select(0, torch.from_numpy(slots))
+            return torch.from_numpy(self._kept[slots])
         out = np.empty((len(numbers), *self._size, 3), np.uint8)
         hit = np.flatnonzero(slots >= 0)
-        out[hit] = self._slab().numpy()[slots[hit]]
+        out[hit] = self._kept[slots[hit]]  # before anything is pushed out
         wanted, index = np.unique(numbers[missing], return_inverse=True)
-        images = self._decode(wanted)
-        out[missing] = images[index.reshape(-1)]
-        self.put(wanted, images)
+        index = index.reshape(-1)
+        for begin in range(0, len(wanted), self._capacity):
+            part = wanted[begin : begin + self._capacity]
+            slots = self._free(len(part))
+            self._decode(part, slots)
+            self._own(slots, part)
+            of_part = np.flatnonzero((index >= begin) & (index < begin + len(part)))
+            out[missing[of_part]] = self._kept[slots[index[of_part] - begin]]
         return torch.from_numpy(out)
 
-    def _slab(self) -> Tensor:
-        if self._store is None:
-            self._store = torch.from_numpy(np.empty((self._capacity, *self._size, 3), np.uint8))
-        return self._store
+    def _free(self, count: int) -> np.ndarray:
+        """Return `count` slots whose frames are no longer kept."""
+        slots = (self._next + np.arange(count)) % self._capacity
+        self._next = (self._next + count) % self._capacity
+        owner = self._owner[slots]
+        self._slot[owner[owner >= 0]] = -1
+        self._owner[slots] = -1
+        return slots
 
-    def _decode(self, numbers: np.ndarray) -> np.ndarray:
-        images = np.empty((len(numbers), *self._size, 3), np.uint8)
+    def _own(self, slots: np.ndarray, numbers: np.ndarray) -> None:
+        self._owner[slots] = numbers
+        self._slot[numbers] = slots
 
-        def fill(part: range) -> None:
-            for i in part:
-                images[i] = self._load(int(numbers[i]))
+    def _decode(self, numbers: np.ndarray, slots: np.ndarray) -> None:
+        pairs = list(zip(numbers.tolist(), slots.tolist(), strict=True))
 
-        if self._threads == 1 or len(numbers) < 16:
-            fill(range(len(numbers)))
-            return images
+        def fill(part: int) -> None:
+            for number, slot in pairs[part :: self._threads]:
+                self._kept[slot] = self._load(number)
+
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        parts = [range(i, len(numbers), self._threads) for i in range(self._threads)]
-        for _ in self._pool.map(fill, parts):
+        for _ in self._pool.map(fill, range(self._threads)):
             pass
-        return images
