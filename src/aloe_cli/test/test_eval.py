@@ -30,7 +30,7 @@ def test_a_bad_expert_takes_longer_than_a_perfect_one(run):
     assert bad > 1.2 * perfect
 
 
-@pytest.mark.parametrize("policy", ["random", "zero"])
+@pytest.mark.parametrize("policy", ["random", "postures", "zero"])
 def test_a_policy_that_knows_nothing_does_not_succeed(run, policy):
     found = result(run("eval", "--policy", policy, "--episodes", 2, "--processes", 1, "--json"))
     assert found["successes"] == 0 and found["mean_length_s"] > 1.0

@@ -1,4 +1,4 @@
-"""Policies that know nothing: what succeeds under them needs no skill, so a task must not."""
+"""Policies that know nothing: what they achieve needs no skill, so a task should not be done by them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ class ZeroPolicy:
 
     def __init__(self, contract: RobotContract) -> None:
         self._contract = contract
+        self._shape = (contract.chunk.horizon, contract.action_dim)
 
     def infer(self, obs: Observation) -> Inference:
         contract = self._contract
-        rows = np.tile(self._posture(obs), (contract.chunk.horizon, 1)).astype(np.float32)
+        rows = self._rows(np.random.default_rng([obs.seed, obs.chunk_number])).astype(np.float32)
         name = f"{self.version}/{obs.seed}/{obs.chunk_number}"
         chunk = Chunk(name, obs.stamp, contract.dt, rows, contract.chunk.execute, self.version)
         return Inference(chunk, None, 1, 0.0)
 
-    def _posture(self, obs: Observation) -> np.ndarray:
-        return np.clip(np.zeros(self._contract.action_dim), self._contract.lower, self._contract.upper)
+    def _rows(self, _rng: np.random.Generator) -> np.ndarray:
+        return np.clip(np.zeros(self._shape), self._contract.lower, self._contract.upper)
 
 
 class RandomPolicy(ZeroPolicy):
-    """Sends the joints anywhere in their range, elsewhere with every chunk: noise a tick would hardly move the arms."""
+    """Sends another action at every tick, uniform over the joints' ranges; the arms tremble."""
 
     version = "random"
 
-    def _posture(self, obs: Observation) -> np.ndarray:
-        rng = np.random.default_rng([obs.seed, obs.chunk_number])
-        return rng.uniform(self._contract.lower, self._contract.upper)
+    def _rows(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(self._contract.lower, self._contract.upper, self._shape)
+
+
+class PosturePolicy(ZeroPolicy):
+    """Sends another posture with every chunk, uniform over the joints' ranges; the arms sweep over the table."""
+
+    version = "postures"
+
+    def _rows(self, rng: np.random.Generator) -> np.ndarray:
+        return np.broadcast_to(rng.uniform(self._contract.lower, self._contract.upper), self._shape)

@@ -105,6 +105,7 @@ class Randomiser:
             # The default colour means: that of the material.
             if geom not in scenery and (model.geom_matid[geom] < 0 or (model.geom_rgba[geom] != _DEFAULT).any()):
                 self._coloured.setdefault(int(model.body_rootid[model.geom_bodyid[geom]]), []).append(geom)
+        self._flexes = np.flatnonzero((model.flex_matid < 0) | (model.flex_rgba != _DEFAULT).any(axis=1))
         self._nominal = [(field, field.copy()) for field in self._fields()]
 
     def restore(self) -> None:
@@ -145,7 +146,7 @@ class Randomiser:
         model, spread = self._model, self._spread
         for geoms in self._coloured.values():
             _brighten(model.geom_rgba, geoms, 1 + spread.brightness * rng.uniform(-1, 1))
-        for rgba, rows in ((model.mat_rgba, self._materials), (model.flex_rgba, range(model.nflex))):
+        for rgba, rows in ((model.mat_rgba, self._materials), (model.flex_rgba, self._flexes)):
             for row in rows:
                 _brighten(rgba, [row], 1 + spread.brightness * rng.uniform(-1, 1))
         self._paint([self._table], rng)

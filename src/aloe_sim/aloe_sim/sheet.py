@@ -24,6 +24,7 @@ _INK, _PAPER = (20, 20, 20), (250, 250, 250)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _TRIES = 12  # episodes in which to look for a failure
 _PUSH = 1.5  # m/s
+_HOMEWARD = 2.0  # s
 _AFTER = 0.2  # s from a failure to its picture: then it shows
 
 Moment = tuple[str, np.ndarray]  # caption, snapshot
@@ -51,7 +52,9 @@ def write_sheet(contract: RobotContract, task: str, level: str, path: Path) -> N
         station.close()
     rows += _looks(contract, task, level, "held_out", "none")
     rows += _looks(contract, task, level, "train", "high")
-    png = cv2.imencode(".png", np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    # The last two bits of a colour, which nobody sees, take half of the file.
+    picture = np.concatenate(rows)[..., ::-1] & np.uint8(0xFC)
+    png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
@@ -73,9 +76,20 @@ def _success(station: Station) -> Iterator[Moment]:
             middle = next(i for i, stage in enumerate(stages) if stage >= 0.5)
             yield "start", states[0]
             yield f"middle, {middle * station.contract.dt:.1f} s, stage {stages[middle]:.1f}", states[middle]
-            yield f"success, {station.time:.1f} s", states[-1]
+            yield f"success, {station.time:.1f} s, hands back", _hands_back(station, expert)
             return
     raise AloeError(f"Task {station.task_name}, level {station.level}: the expert failed {_TRIES} times.")
+
+
+def _hands_back(station: Station, expert: Expert) -> np.ndarray:
+    """Return the success as it looks when the hands no longer hide it."""
+    state = station.snapshot()
+    for _ in range(round(_HOMEWARD / station.contract.dt)):
+        station.step(expert.act())
+        if not station.success:
+            break
+        state = station.snapshot()
+    return state
 
 
 def _failure(station: Station) -> Moment:

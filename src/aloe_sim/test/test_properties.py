@@ -80,12 +80,10 @@ def depth(station: Station, other_items: bool = True) -> float:
 
 
 def fell_through(station: Station) -> list[str]:
-    """Return objects whose centre is inside the table or right below it."""
+    """Return objects whose centre of mass is inside the table or right below it."""
     beside = np.array(TABLE_SIZE[:2]) - 0.05
-    places = {item: station.position(item) for item in station.task.items}
-    return [
-        item for item, p in places.items() if p[2] < 0 and (np.abs(p[:2] - TABLE_CENTRE) < beside).all() and p[2] > -0.3
-    ]
+    places = {item: station.data.body(item).xipos for item in station.task.items}
+    return [i for i, p in places.items() if -0.3 < p[2] < -0.005 and (np.abs(p[:2] - TABLE_CENTRE) < beside).all()]
 
 
 @each_level

@@ -18,7 +18,7 @@ from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
-from aloe_sim.baselines import RandomPolicy, ZeroPolicy
+from aloe_sim.baselines import PosturePolicy, RandomPolicy, ZeroPolicy
 from aloe_sim.collect import Evaluation, Job, MakePolicy, collect, summarise
 from aloe_sim.disturb import load_disturbances
 from aloe_sim.human import HumanConfig
@@ -28,7 +28,7 @@ from aloe_sim.tasks import first_level
 
 app = VerbApp(help="Measure the success rate of a policy on the simulator.")
 
-BASELINES = {"random": RandomPolicy, "zero": ZeroPolicy}
+BASELINES = {kind.version: kind for kind in (RandomPolicy, PosturePolicy, ZeroPolicy)}
 POLICIES = ("checkpoint", "expert", *BASELINES)
 
 
@@ -40,7 +40,8 @@ def eval_(
     policy: Annotated[
         str,
         typer.Option(
-            help="checkpoint; expert: the scripted person; random: another posture with every chunk; zero: joints at 0."
+            help="checkpoint; expert: the scripted person; random: another action every tick; "
+            "postures: another one with every chunk; zero: joints at 0."
         ),
     ] = "checkpoint",
     task: Annotated[str, typer.Option(help="Task of the simulator.")] = "sorting",
