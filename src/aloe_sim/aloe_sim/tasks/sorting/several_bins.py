@@ -104,7 +104,11 @@ class SeveralBins(Task):
         return put_away and not self.succeeded(scene)
 
     def progress(self, scene: Scene) -> float:
-        return float(np.mean([self._progress(scene, i) for i in range(len(self.things))]))
+        credits = [self._credit(scene, i) for i in range(len(self.things))]
+        waiting = [thing.item for thing, credit in zip(self.things, credits, strict=True) if credit == 0.0]
+        if not any(scene.holder(item) for item in self.items):  # else a hand that carries would seem to fall back
+            credits.append(max((_approach(scene, item) for item in waiting), default=0.0))
+        return min(1.0, float(np.sum(credits)) / len(self.things))
 
     def milestones(self, scene: Scene) -> int:
         return sum(self._milestones(scene, i) for i in range(len(self.things)))
@@ -149,20 +153,30 @@ class SeveralBins(Task):
             return 2
         return int(scene.holder(thing.item) is not None and scene.position(thing.item)[2] > thing.rest + 0.03)
 
-    def _progress(self, scene: Scene, number: int) -> float:
+    def _credit(self, scene: Scene, number: int) -> float:
         thing, goal = self.things[number], self.goal(scene, number)
         if self._in(scene, thing, goal):
             return 1.0
         place = scene.position(thing.item)
-        near = {arm: float(np.linalg.norm(scene.hand(arm).point - place)) for arm in scene.robot.arms}
         if goal.covers(place):
-            return 0.9
+            return 0.92
         holder = scene.holder(thing.item)
         if holder is None:
-            return 0.4 * float(np.clip(1 - min(near.values()) / 0.35, 0, 1))
+            return 0.0
         # Towards the bin, and towards the hand that takes over.
         share = float(np.clip(1 - np.hypot(*(place[:2] - goal.centre)) / 0.6, 0, 1))
-        other = min((d for arm, d in near.items() if arm != holder), default=0.0)
-        takes = np.hypot(*(goal.centre - scene.robot.arms[holder].base[:2])) < scene.robot.arms[holder].reach
-        met = 1.0 if takes else float(np.clip(1 - other / 0.3, 0, 1))
-        return 0.5 + 0.25 * share + 0.1 * met
+        its = scene.robot.arms[holder]
+        if np.hypot(*(goal.centre - its.base[:2])) < its.reach:
+            return 0.5 + 0.4 * share
+        gap = min(float(np.linalg.norm(scene.hand(a).point - place)) for a in scene.robot.arms if a != holder)
+        return 0.4 + 0.4 * share + 0.1 * float(np.clip(1 - gap / 0.4, 0, 1))
+
+
+def _approach(scene: Scene, item: str) -> float:
+    """Return up to 0.4 for a hand's way from home to the item."""
+    place = scene.position(item)
+    shares = [
+        1 - np.linalg.norm(scene.hand(arm).point - place) / np.linalg.norm(home.point - place)
+        for arm, home in scene.home_poses.items()
+    ]
+    return 0.4 * float(np.clip(max(shares), 0, 1))
