@@ -5,12 +5,14 @@ from __future__ import annotations
 from aloe_core.errors import AloeError
 from aloe_sim.tasks.base import Task
 from aloe_sim.tasks.laundry_folding import LaundryFolding
+from aloe_sim.tasks.phone_assembly import PhoneAssembly
 from aloe_sim.tasks.phone_packing import PhonePacking
 from aloe_sim.tasks.sorting import Sorting
 
 TASKS: dict[str, type[Task]] = {
     "sorting": Sorting,
     "phone_packing": PhonePacking,
+    "phone_assembly": PhoneAssembly,
     "laundry_folding": LaundryFolding,
 }
 
