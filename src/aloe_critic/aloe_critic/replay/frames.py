@@ -80,9 +80,12 @@ class FrameCache:
         return self._capacity - self.kept
 
     def grow(self, frames: int) -> None:
-        """Let frames be numbered up to `frames`."""
-        more = np.full(frames - len(self._slot), -1, np.int32)
-        self._slot = np.concatenate([self._slot, more])
+        """Let frames be numbered below `frames`."""
+        if frames > len(self._slot):
+            more = max(frames, 2 * len(self._slot)) - len(
+                self._slot
+            )  # doubled, or many small steps would cost a square
+            self._slot = np.concatenate([self._slot, np.full(more, -1, np.int32)])
 
     def put(self, numbers: np.ndarray, images: np.ndarray) -> None:
         """Keep decoded frames, uint8 [n, H, W, 3], n within the budget, of which no number is kept already."""

@@ -125,7 +125,9 @@ class Replay:
                 parts.setdefault(name, []).append(value)
             self._release(number)
         columns = {name: np.concatenate(value) for name, value in parts.items()}
-        lazy = LazyChunks(self.episodes, columns["episode"], columns.pop("start"), columns["plan_length"], horizon)
+        lazy = LazyChunks(
+            self.episodes, columns["episode"], columns.pop("start"), columns["plan_length"], horizon, self.release
+        )
         dense = 4 * lazy.shape.numel() <= DENSE_BYTES
         return Windows(
             chunk=lazy[:] if dense else lazy,  # type: ignore[arg-type]

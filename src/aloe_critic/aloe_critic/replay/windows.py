@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from aloe_core.episode.data import EpisodeData
 
 DENSE_BYTES = 256 << 20  # chunks up to this size are gathered once, larger sets on demand
+RELEASE_EVERY = 512  # windows; each may make 16 pages resident
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class LazyChunks:
     times the memory of the episodes."""
 
     def __init__(
-        self, episodes: Sequence[EpisodeData], episode: np.ndarray, start: np.ndarray, length: np.ndarray, horizon: int
+        self,
+        episodes: Sequence[EpisodeData],
+        episode: np.ndarray,
+        start: np.ndarray,
+        length: np.ndarray,
+        horizon: int,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
-        """`episode`, `start` (step) and `length` of each window, int64 [N]."""
-        self._episodes = episodes
+        """`episode`, `start` (step) and `length` of each window, int64 [N]; `release` as in `Replay`."""
+        self._episodes, self._release = episodes, release
+        self._gathered = 0
         self._episode, self._start, self._length = episode, start, length
         self.shape = torch.Size((len(start), horizon, episodes[0].executed.shape[1]))
 
@@ -61,4 +69,7 @@ class LazyChunks:
         at = self._start[rows, None] + np.minimum(steps, self._length[rows, None] - 1)
         for i, number in enumerate(self._episode[rows].tolist()):
             out[i] = self._episodes[number].executed[at[i]]
+            self._gathered += 1
+            if self._gathered % RELEASE_EVERY == 0:
+                self._release()
         return torch.from_numpy(out).view(*picked.shape, len(steps), width)
