@@ -1,4 +1,4 @@
-"""`./aloe bag`: what is in a bag, whether it is sound, and how to mend it."""
+"""`./aloe bag`: what is in a bag, whether it is sound, how to mend it, what a critic says of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from aloe_core.episode.recover import Recovery, Status, recover_bag
 from aloe_core.episode.transitions import chunk_transitions
 from aloe_core.errors import AloeError
 
-app = VerbApp(help="Inspect, check and recover bags.")
+app = VerbApp(help="Inspect, check, recover and score bags.")
 
 Dirs = Annotated[list[Path], typer.Argument(help="Bag directories, or folders of bags.", metavar="DIR…")]
 
@@ -100,6 +100,29 @@ def transitions(
         print(row["error"])
     total = sum(row["transitions"] for row in rows if "transitions" in row)
     return {"bags": rows, "transitions": total, "unusable": len(unusable), "exit_code": 1 if unusable else 0}
+
+
+@app.command()
+def score(
+    dirs: Dirs,
+    checkpoint: Annotated[
+        Path, typer.Option(help="A checkpoint with a critic, or a folder whose LATEST is meant.", metavar="CKPT")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what is written; default: runs/score-<utc>.", metavar="DIR")
+    ] = None,
+    chunks: Annotated[bool, typer.Option("--chunks", help="Print every chunk in place of one line a bag.")] = False,
+    timeout: Annotated[
+        str, typer.Option(help="What followed a time-out: continued (never done), failed, omitted.")
+    ] = "continued",
+    contract: ContractOption = None,
+) -> dict[str, Any]:
+    """Q, V and A of every chunk by a checkpoint's critic: table, plots, report and a bag of values beside each."""
+    from aloe_cli import bag_score  # torch, for this verb alone
+    from aloe_critic.evaluation.realised import check_timeout
+
+    robot = load_contract(paths.contract(contract))
+    return bag_score.score(_bags(dirs), checkpoint, robot, out, chunks=chunks, timeout=check_timeout(timeout))
 
 
 def _bags(dirs: list[Path], *, torn: bool = False) -> list[Path]:

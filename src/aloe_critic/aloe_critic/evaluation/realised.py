@@ -25,8 +25,7 @@ def realised_returns(
     * failed: a failure at the limit, with its cost;
     * omitted: unknown, as is everything in an aborted episode and before a step whose successor was lost.
     """
-    if timeout not in TIMEOUTS:
-        raise AloeError(f"timeout = {timeout!r}: expected one of {', '.join(TIMEOUTS)}.")
+    check_timeout(timeout)
     reward = step_rewards(ep, max_length=max_length, failure_cost=failure_cost).astype(np.float64)
     labelled = ep.terminated and ep.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
     after = 0.0
@@ -46,3 +45,11 @@ def realised_returns(
     if ep.breaks:
         returns[: max(ep.breaks) + 1] = np.nan
     return returns
+
+
+def check_timeout(name: str) -> Timeout:
+    """Return `name` if it is one of TIMEOUTS, else AloeError."""
+    for known in TIMEOUTS:
+        if name == known:
+            return known
+    raise AloeError(f"timeout = {name!r}: expected one of {', '.join(TIMEOUTS)}.")

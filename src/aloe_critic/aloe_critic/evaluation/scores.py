@@ -14,7 +14,7 @@ from aloe_core.contract import RobotContract
 from aloe_core.episode.bag import read_bag
 from aloe_core.episode.data import EpisodeData, Source
 from aloe_core.episode.decode import Decoder
-from aloe_core.episode.reader import EXECUTED_TYPE, IMAGE_TYPE, JOINT_STATE_TYPE, episode_from_bag
+from aloe_core.episode.reader import EXECUTED_TYPE, IMAGE_TYPE, JOINT_STATE_TYPE, episode_from_bag, find_namespace
 from aloe_core.episode.transitions import chunk_transitions
 from aloe_core.errors import AloeError
 from aloe_critic.replay.frames import decode_episode
@@ -121,6 +121,7 @@ class Scorer:
                 order = self.contract.order(list(sent.joint_names), f"{bag.file}: {topic}")
                 rows = np.asarray(sent.actions, np.float32).reshape(-1, len(sent.joint_names))
                 chunks[str(sent.chunk_id)] = rows[:, order]
+        episode.info["namespace"] = find_namespace(bag)
         return self.score(episode, chunks)
 
     @torch.inference_mode()
