@@ -52,8 +52,8 @@ def write_sheet(contract: RobotContract, task: str, level: str, path: Path) -> N
         station.close()
     rows += _looks(contract, task, level, "held_out", "none")
     rows += _looks(contract, task, level, "train", "high")
-    # The last two bits of a colour, which nobody sees, take half of the file.
-    picture = np.concatenate(rows)[..., ::-1] & np.uint8(0xFC)
+    # The last bit of a colour, which nobody sees, takes a fifth of the file.
+    picture = np.concatenate(rows)[..., ::-1] & np.uint8(0xFE)
     png = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ PUSH = 0.010  # m
 PUSH_FORCE, PUSH_STIFFNESS = 2.0, 150.0  # N at rest, N/m
 GRASP_ABOVE = 0.013  # m, pinch point over the middle of the phone
 IN_THE_WAY = 0.14  # m, from the handle to a phone on the table
+CROWDED = 0.095  # m, from the middle of the tray to that of a phone on the table
 SEATED = 0.0015  # m over the floor
 FLAT = 0.035  # rad
 PHRASES = (
@@ -135,7 +136,8 @@ class PhonePacking(Task):
 
     def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
         tray = spec.worldbody.add_body(name="tray", pos=[-0.05, 0.55, 0])
-        tray.add_freejoint(name="tray")
+        # Without damping an arm that beats on the tray's thin walls makes its acceleration grow beyond all bounds.
+        tray.add_joint(name="tray", type=mujoco.mjtJoint.mjJNT_FREE, damping=[0.005, 0, 0])
         self.pocket.build(tray, self.look.wall_colour, self.look.floor_colour, mass=0.2)
         box = mujoco.mjtGeom.mjGEOM_BOX
         solid = {"contype": WORLD_BIT, "conaffinity": ALL_BITS, "rgba": self.look.wall_colour, "mass": 0.01}
@@ -228,13 +230,14 @@ class PhonePacking(Task):
         handle = ahead_of(pose(scene, "tray"), self.handle)
         held = 0.15 if scene.touching(HOLDER, "tray") == 2 else 0.12 * nearness(scene.hand(HOLDER).point - handle)
         here = self.fit(scene)
-        if here.lateral > 0.04 and scene.touching(INSERTER, "phone") < 2:
+        taken = scene.touching(INSERTER, "phone") == 2
+        if here.lateral > 0.04 and not taken:
             return held + 0.15 * nearness(scene.hand(INSERTER).point - scene.position("phone"))
         lifted = float(np.clip(scene.position("phone")[2] / 0.03, 0, 1))
         way = float(np.clip(1 - here.lateral / 0.25, 0, 1))
         turned = float(np.clip(1 - (here.yaw + here.tilt) / 0.5, 0, 1))
         deep = float(np.clip(1 - here.height / 0.04, 0, 1)) if here.lateral < 0.01 else 0.0
-        return held + 0.15 + 0.05 * lifted + 0.25 * way + 0.05 * turned + 0.2 * deep
+        return held + 0.15 * taken + 0.05 * lifted + 0.25 * way + 0.05 * turned + 0.2 * deep
 
     def milestones(self, scene: Scene) -> int:
         """Tray in the hand, phone in the hand and lifted, phone packed (and then the tray may be let go)."""
@@ -270,17 +273,33 @@ class _HoldAndInsert(Tactic):
         on_table = scene.touching(INSERTER, "phone") < 2 and self._task.fit(scene).lateral > 0.04
         if on_table and np.linalg.norm(scene.position("phone") - handle) < IN_THE_WAY:
             return None  # the other hand needs the room to pick the phone up
+        if scene.touching(HOLDER, "tray") == 2 and self._crowded(scene):
+            hand, apart = scene.hand(HOLDER), tray.point - scene.position("phone")
+            aside = 0.03 * np.array([apart[0], apart[1], 0.0]) / np.linalg.norm(apart)
+            self._held = Pose(hand.point + aside, hand.rotation)
+            return Intention(self._held, grip, at_work=False)
         if scene.touching(HOLDER, "tray") == 2:
             self._held = self._held or scene.hand(HOLDER)
             return Intention(self._held, grip, at_work=False)
         self._held = None
         return grasp(scene, HOLDER, handle, aim, grip, across(tray))
 
+    def _crowded(self, scene: Scene) -> bool:
+        """Return whether the tray leaves the fingers no room beside a phone on the table, and can be pulled away."""
+        if scene.touching(INSERTER, "phone") == 2:
+            return False
+        tray, phone = pose(scene, "tray"), scene.position("phone")
+        far = np.linalg.norm(phone - ahead_of(tray, self._task.handle)) > IN_THE_WAY
+        return bool(far and 0.04 < np.linalg.norm((phone - tray.point)[:2]) < CROWDED)
+
     def _insert(self, scene: Scene, aim: np.ndarray, packed: bool) -> Intention | None:
         task, phone = self._task, pose(scene, "phone")
         if packed:
             return let_go(scene, INSERTER, "phone")
         grip = grip_for(scene, task.phone[0])
+        if self._crowded(scene):
+            over = Pose(phone.point + up(0.1), scene.hand(INSERTER).rotation)
+            return Intention(over, scene.robot.open_gripper)
         if scene.touching(INSERTER, "phone") < 2:
             return grasp(scene, INSERTER, ahead_of(phone, up(GRASP_ABOVE)), aim, grip, across(phone))
         return self._inserter.intend(
