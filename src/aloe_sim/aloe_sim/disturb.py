@@ -90,11 +90,15 @@ class Disturber:
     """Disturbs one station. What moves lives in the physics state; frozen frames and the schedule do not."""
 
     def __init__(self, station: Station, schedule: Disturbances | None) -> None:
+        """AloeError for a schedule with what can never happen to the station's task."""
         self._station = station
         self._schedule = schedule
         self._planned: deque[tuple[float, Disturbance]] = deque()
         self._frozen: dict[str, tuple[int, np.ndarray]] = {}  # camera: first tick that is seen again, frame
         self.done: list[tuple[int, Disturbance]] = []  # tick and what, since the reset
+        for kind in _DONE:
+            if schedule and getattr(schedule, kind):
+                self._items(Disturbance(kind))
 
     def reset(self, seed: int) -> None:
         """Forget what was, plan the episode of `seed`."""

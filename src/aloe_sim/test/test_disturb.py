@@ -157,6 +157,12 @@ def test_without_objects_that_move_freely_it_says_so(station, monkeypatch):
         station.disturb(Disturbance("nudge"))
 
 
+def test_a_schedule_that_a_task_without_such_objects_cannot_keep_is_refused_at_once():
+    Station(ROBOT, "laundry_folding", "easy", render=False, disturbances=Disturbances(freeze=1))
+    with pytest.raises(AloeError, match="Task laundry_folding has no objects that move freely, so none can be dropped"):
+        Station(ROBOT, "laundry_folding", "easy", render=False, disturbances=Disturbances(drop=0.1))
+
+
 def test_a_schedule_draws_each_kind_at_its_rate_in_its_window():
     schedule = Disturbances(nudge=0.5, drop=1.0, window=(2.0, 3.0))
     plans = [schedule.plan(seed) for seed in range(400)]
