@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aloe_core.errors import AloeError
 from aloe_critic.advantage import advantage_weights, effective_size, fit_beta, scale_advantages
-from aloe_critic.hyper import Hyper, make_hyper
+from aloe_critic.hyper import Hyper, load_hyper, make_hyper
 from aloe_critic.td import td_target
 
 
@@ -66,3 +66,22 @@ def test_unknown_or_senseless_hyperparameter_is_named():
         make_hyper({"gama": 0.9})
     with pytest.raises(AloeError, match=r"gamma = 1\.5"):
         make_hyper({"gamma": 1.5})
+
+
+def test_hyperparameters_are_read_from_yaml_and_a_wrong_file_is_named(tmp_path):
+    path = tmp_path / "hyper.yaml"
+    path.write_text("gamma: 0.99\ntarget: own\n")
+    assert make_hyper(load_hyper(path)).target == "own"
+    path.write_text("")
+    assert load_hyper(path) == {}
+    for text, words in (
+        ("gama: 0.9", r"hyper\.yaml: no hyperparameter 'gama'; did you mean 'gamma'"),
+        ("- gamma", r"hyper\.yaml: expected lines of `name: value`, got list"),
+        ("a: [", r"hyper\.yaml: cannot be read as YAML"),
+    ):
+        path.write_text(text)
+        with pytest.raises(AloeError, match=words) as caught:
+            load_hyper(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(AloeError, match="nowhere"):
+        load_hyper(tmp_path / "nowhere.yaml")

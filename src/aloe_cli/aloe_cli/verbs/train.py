@@ -14,6 +14,8 @@ from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import Stages
 from aloe_core.errors import AloeError
+from aloe_critic.hyper import load_hyper
+from aloe_critic.learners import METHODS
 from aloe_critic.trainer import TrainRequest, train
 
 app = VerbApp(help="Train a policy and its critic from a folder of bags.")
@@ -25,9 +27,12 @@ def train_(
         list[Path], typer.Option("--bags", help="Bag, or folder of bags; may be given again.", metavar="DIR")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints to publish into.", metavar="DIR")],
-    method: Annotated[str, typer.Option(help="bc, aloe, aloe_select.")] = "aloe_select",
+    method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = "aloe_select",
     init: Annotated[str, typer.Option(help="Version or checkpoint to start from; default: LATEST of --out.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter.", metavar="KEY=VALUE")] = None,
+    hyper: Annotated[
+        Path | None, typer.Option(help="YAML file of hyperparameters; --set goes first.", metavar="FILE")
+    ] = None,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Train on the bags and publish the result as a checkpoint that LATEST then names."""
@@ -37,7 +42,7 @@ def train_(
         contract=str(paths.contract(contract)),
         method=method,
         init=init,
-        overrides=_overrides(set_ or []),
+        overrides=(load_hyper(hyper) if hyper else {}) | _overrides(set_ or []),
     )
     with Stages() as stages:
         result = train(request, lambda phase, step, steps, loss: stages.show(phase, step, steps, f"loss {loss:.4g}"))
