@@ -14,7 +14,7 @@ from aloe_sim.tactics import CLEARANCE, GRASP_HEIGHT, rise_first
 from aloe_sim.tasks.base import Intention, Scene
 
 # Stiff contacts: a part that is pressed must not sink into the pocket's floor. Priority: the pocket decides.
-STIFF = {"solref": [0.005, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0], "priority": 1, "condim": 3}
+STIFF = {"solref": [0.007, 1.0], "solimp": [0.95, 0.99, 0.0005, 0.5, 2.0], "priority": 1, "condim": 3}
 # For what fingers hold: as stiff, but friction stays that of the pads.
 FIRM = {"solref": STIFF["solref"], "solimp": STIFF["solimp"], "solmix": 20.0}
 # The part of the table the arms can still pick from, and the camera can still see.

@@ -241,14 +241,15 @@ class PhoneAssembly(Task):
         if self.seated(scene):
             return 0.9
         here = self.fit(scene)
-        if here.lateral > 0.03 and scene.holder("battery") is None:
+        held = scene.holder("battery") is not None
+        if here.lateral > 0.03 and not held:
             place = scene.position("battery")
             return 0.2 * max(nearness(scene.hand(arm).point - place) for arm in scene.robot.arms)
         lifted = float(np.clip(scene.position("battery")[2] / 0.03, 0, 1))
         way = float(np.clip(1 - here.lateral / 0.25, 0, 1))
         turned = float(np.clip(1 - (here.yaw + here.tilt) / 0.5, 0, 1))
         deep = float(np.clip(1 - here.height / 0.03, 0, 1)) if here.lateral < 0.008 else 0.0
-        return 0.25 + 0.05 * lifted + 0.3 * way + 0.1 * turned + 0.2 * deep
+        return 0.1 + 0.15 * held + 0.05 * lifted + 0.3 * way + 0.1 * turned + 0.2 * deep
 
     def milestones(self, scene: Scene) -> int:
         """Battery in the hand and lifted, battery seated."""
