@@ -264,6 +264,27 @@ def test_a_writer_killed_between_any_two_system_calls_leaves_whole_episodes(tmp_
     assert moment > 12 and seen == {0, 1, 2, 3}
 
 
+def test_data_are_on_disk_before_the_record_that_names_them(tmp_path, monkeypatch):
+    done = []
+
+    def name(descriptor):
+        return os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    fsync, write = os.fsync, store_module._write
+    store = fill(tmp_path, [reach_episode(REACH, 0)], REACH)
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(("fsync", name(fd))), fsync(fd)))
+    monkeypatch.setattr(
+        store_module, "_write", lambda file, data: (done.append(("write", name(file.fileno()))), write(file, data))
+    )
+    with store.appending():
+        done.clear()
+        store.append("bag-1", "1", reach_episode(REACH, 1))
+    assert done == [
+        *(("write", BLOCKS), ("write", FRAMES), ("fsync", BLOCKS), ("fsync", FRAMES)),
+        *(("write", JOURNAL), ("fsync", JOURNAL)),
+    ]
+
+
 def test_a_journal_cut_or_changed_anywhere_keeps_what_stands_before(tmp_path):
     fill(tmp_path, [reach_episode(REACH, seed) for seed in range(3)], REACH)
     journal = (tmp_path / JOURNAL).read_bytes()
