@@ -111,18 +111,7 @@ class Scorer:
 
     def score_bag(self, directory: Path) -> EpisodeScores:
         """Read and score a bag; AloeError as `read_episode`."""
-        bag = read_bag(directory, (EXECUTED_TYPE, JOINT_STATE_TYPE, IMAGE_TYPE, CHUNK_TYPE))
-        episode = episode_from_bag(bag, self.contract)
-        decode = Decoder(bag.file, bag.schemas.values())
-        chunks = {}
-        for topic in bag.topics_of(CHUNK_TYPE):
-            for message in bag.messages.get(topic, ()):
-                sent = decode(message.data, CHUNK_TYPE)
-                order = self.contract.order(list(sent.joint_names), f"{bag.file}: {topic}")
-                rows = np.asarray(sent.actions, np.float32).reshape(-1, len(sent.joint_names))
-                chunks[str(sent.chunk_id)] = rows[:, order]
-        episode.info["namespace"] = find_namespace(bag)
-        return self.score(episode, chunks)
+        return self.score(*read_with_chunks(directory, self.contract))
 
     @torch.inference_mode()
     def score(self, ep: EpisodeData, chunks: dict[str, np.ndarray] | None = None) -> EpisodeScores:
@@ -194,6 +183,22 @@ class Scorer:
                     found.append(Takeover(step, float(q_pess[at]), q, float(v[at]), rest is not None))
                 last = -1
         return tuple(found)
+
+
+def read_with_chunks(directory: Path, contract: RobotContract) -> tuple[EpisodeData, dict[str, np.ndarray]]:
+    """Return a bag's episode and what policies sent, by chunk id, float32 [H, A]; AloeError as `read_episode`."""
+    bag = read_bag(directory, (EXECUTED_TYPE, JOINT_STATE_TYPE, IMAGE_TYPE, CHUNK_TYPE))
+    episode = episode_from_bag(bag, contract)
+    episode.info["namespace"] = find_namespace(bag)
+    decode = Decoder(bag.file, bag.schemas.values())
+    chunks = {}
+    for topic in bag.topics_of(CHUNK_TYPE):
+        for message in bag.messages.get(topic, ()):
+            sent = decode(message.data, CHUNK_TYPE)
+            order = contract.order(list(sent.joint_names), f"{bag.file}: {topic}")
+            rows = np.asarray(sent.actions, np.float32).reshape(-1, len(sent.joint_names))
+            chunks[str(sent.chunk_id)] = rows[:, order]
+    return episode, chunks
 
 
 def observe(
