@@ -26,10 +26,11 @@ REACH = np.array(
 SHUT = 0.004  # m over shut at which closing fingers take what is between them
 LET_GO = 0.008  # m over shut at which they have let go
 CLOSING = 0.01  # m/s of a finger: one that rests shut takes nothing
-SLIP = 4.0  # N that two fingers can hold
+SLIP = 1.5  # N on one vertex that two fingers can hold
 _LAYER_BIT = 16
 _MASS = 0.12  # kg
 _FRICTION = [1.2, 0.005, 0.0001]
+_WEAVE = [0.01, 1]  # solref of the edges: at 2 N a corner stretches by a few per cent
 _DRAG = 0.003  # N s/m a vertex, of the air
 _GROUP = 4  # of what is not drawn
 
@@ -120,15 +121,21 @@ class Cloth:
         mujoco.mj_forward(model, data)  # forces of this state, whether it was stepped to or restored
         equality = data.efc_type == mujoco.mjtConstraint.mjCNSTR_EQUALITY
         for arm in scene.robot.arms:
-            first = model.equality(f"{arm}_{self._bodies[0]}").id
-            number = data.efc_id - first
-            forces = data.efc_force[equality & (number >= 0) & (number < COUNT**2)].reshape(-1, 3)
-            if np.linalg.norm(forces.sum(axis=0)) > SLIP:
-                self._grasps(scene, arm)[:] = 0
+            number = data.efc_id - model.equality(f"{arm}_{self._bodies[0]}").id
+            rows = equality & (number >= 0) & (number < COUNT**2)
+            forces = np.linalg.norm(data.efc_force[rows].reshape(-1, 3), axis=1)
+            self._grasps(scene, arm)[number[rows][::3][forces > SLIP]] = 0
 
-    def _within_reach(self, scene: Scene, arm: str) -> np.ndarray:
+    def _within_reach(self, scene: Scene, arm: str) -> list[int]:
+        """Return the vertices between the fingers, nearest first, one of each layer: what else lies there is slack."""
         offsets = (self.vertices(scene).reshape(-1, 3) - self.tip(scene, arm)) @ scene.hand(arm).rotation
-        return np.linalg.norm(offsets / REACH, axis=1) < 1
+        distances = np.linalg.norm(offsets / REACH, axis=1)
+        taken: list[int] = []
+        for vertex in np.argsort(distances, kind="stable")[: np.count_nonzero(distances < 1)]:
+            here = np.array(divmod(vertex, COUNT))
+            if all(np.abs(here - divmod(other, COUNT)).max() > COUNT // 2 for other in taken):
+                taken.append(int(vertex))
+        return taken
 
     def _grasps(self, scene: Scene, arm: str) -> np.ndarray:
         first = scene.model.equality(f"{arm}_{self._bodies[0]}").id
@@ -189,7 +196,12 @@ class Cloth:
         steps = np.linspace(0, 1, COUNT)
         flex.texcoord = [t for x in steps for y in steps for t in (x, 1 - y)]
         spec.add_equality(
-            name=self.name, type=mujoco.mjtEq.mjEQ_FLEX, objtype=mujoco.mjtObj.mjOBJ_FLEX, name1=self.name, active=True
+            name=self.name,
+            type=mujoco.mjtEq.mjEQ_FLEX,
+            objtype=mujoco.mjtObj.mjOBJ_FLEX,
+            name1=self.name,
+            active=True,
+            solref=_WEAVE,
         )
 
 

@@ -12,6 +12,7 @@ from aloe_sim.tactics import CLEARANCE, natural_opening, rise_first
 from aloe_sim.tasks.base import Intention, Scene, Tactic
 
 PLACED = 0.018  # m, horizontally, from a corner to the one it was brought to: closer together than fingers reach
+TOGETHER = 0.027  # m, layers of corners that have been brought together are never farther apart
 LOWEST = 0.006  # m, of the finger tips over the table
 HALF_OPEN = 0.038  # m, finger command between two grasps: room for another hand close by
 _LAST = COUNT - 1
@@ -20,6 +21,7 @@ _AT = 0.008  # m, tip to point, at which fingers close
 _ARC = 0.85  # height of the way over the fold line, of its half length: the cloth stays slack
 _AHEAD = 0.45  # rad along the way, that the target is ahead of the hand
 _TOGETHER = 0.25  # rad that one hand may be ahead of the other
+_SPREAD = 0.4  # rad from either end of the way, within which a corner counts as lying where it should
 _LAID = 0.007  # m from the end of the way, where the fingers open
 _LEAN = 0.4  # rad that a hand leans outwards at the end of its arm's reach
 _REACH = (0.42, 0.56)  # m from the arm's base, in which it comes to lean
@@ -66,7 +68,7 @@ def unfinished(places: np.ndarray, held: np.ndarray, folds: int) -> int | None:
     Across y first, unless it lies folded across x. A corner in a hand without its counterpart belongs to a fold that
     is being made.
     """
-    done = [gap(places, axis) < 1.5 * PLACED for axis in (0, 1)]
+    done = [gap(places, axis) < TOGETHER for axis in (0, 1)]
     for axis in (1, 0):
         near, far = np.take(held, 0, axis), np.take(held, _LAST, axis)
         if done[axis] and (near[[0, _LAST]] & ~far[[0, _LAST]]).any():
@@ -91,12 +93,17 @@ def assign(scene: Scene, cloth: Cloth, pair: tuple[Corner, Corner]) -> dict[str,
 
 
 class Folder(Tactic):
-    """Both hands take the corners of a side, carry them over the fold line together, lay them down, and so on."""
+    """Both hands take the corners of a side, carry them over the fold line together, lay them down, and so on.
+
+    What was dropped on the way is first laid back, so that the cloth lies spread.
+    """
 
     def __init__(self, cloth: Cloth, folds: int) -> None:
         self._cloth = cloth
         self._folds = folds
         self._missed: set[str] = set()  # arms whose shut fingers have nothing: until they are open, they must open
+        self._taking = False  # at the tick before, a corner had still to be taken
+        self._back = False  # laying back
 
     def intend(self, scene: Scene, aim: np.ndarray) -> dict[str, Intention]:
         cloth, places = self._cloth, self._cloth.vertices(scene)
@@ -104,25 +111,39 @@ class Folder(Tactic):
         axis = unfinished(places, np.any(list(held.values()), axis=0), self._folds)
         if axis is None:
             return {arm: self._let_go(scene, arm) for arm, what in held.items() if what.any()}
-        doubled = gap(places, 1 - axis) < 1.5 * PLACED
+        doubled = gap(places, 1 - axis) < TOGETHER
         duties = assign(scene, cloth, corners(axis, doubled))
         waiting = {arm: c for arm, c in duties.items() if held[arm].any() or not _placed(places, c)}
-        wishes = {}
+        if not waiting:
+            return {}
         if all(corner.held(held[arm]) for arm, corner in waiting.items()):
-            angles = {arm: self._angle(scene, arm, corner) for arm, corner in waiting.items()}
-            for arm, corner in waiting.items():
-                angle = min(angles[arm], min(angles.values()) + _TOGETHER)
-                wishes[arm] = self._carry(scene, arm, corner, angle, doubled, aim)
-            return wishes
+            return self._move(scene, waiting, doubled, aim)
+        self._taking = True
+        wishes = {}
         for arm, corner in waiting.items():
             if corner.held(held[arm]):
-                hand = scene.hand(arm)
-                wishes[arm] = Intention(hand, scene.robot.shut_gripper, at_work=False)
+                wishes[arm] = Intention(scene.hand(arm), scene.robot.shut_gripper, at_work=False)
             elif held[arm].any() and scene.opening(arm) < scene.robot.shut_gripper + 0.003:
                 self._missed.add(arm)
                 wishes[arm] = self._let_go(scene, arm)
             else:
                 wishes[arm] = self._take(scene, arm, mean(places, corner.vertices), aim)
+        return wishes
+
+    def _move(self, scene: Scene, duties: dict[str, Corner], doubled: bool, aim: np.ndarray) -> dict[str, Intention]:
+        """What each arm does with the corner it holds."""
+        angles = {arm: self._angle(scene, arm, corner) for arm, corner in duties.items()}
+        if self._taking:
+            self._back = len(duties) == 2 and _SPREAD < min(angles.values()) < np.pi - _SPREAD
+        self._taking = False
+        self._back &= max(angles.values()) > 0.5 * _SPREAD
+        wishes = {}
+        for arm, corner in duties.items():
+            if self._back:
+                angle = max(0.0, max(angles[arm], max(angles.values()) - _TOGETHER) - _AHEAD)
+            else:
+                angle = min(np.pi, min(angles[arm], min(angles.values()) + _TOGETHER) + _AHEAD)
+            wishes[arm] = self._carry(scene, arm, corner, angle, doubled, aim)
         return wishes
 
     def _take(self, scene: Scene, arm: str, point: np.ndarray, aim: np.ndarray) -> Intention:
@@ -150,10 +171,9 @@ class Folder(Tactic):
         along = (self._cloth.tip(scene, arm) - line) @ towards
         return float(np.arccos(np.clip(-along / length, -1, 1)))
 
-    def _carry(self, scene: Scene, arm: str, corner: Corner, angle: float, doubled: bool, aim: np.ndarray) -> Intention:
-        """Go on along the arc over the fold line, and open at its end."""
+    def _carry(self, scene: Scene, arm: str, corner: Corner, ahead: float, doubled: bool, aim: np.ndarray) -> Intention:
+        """Go to the angle `ahead` on the arc over the fold line, and open at its end."""
         line, towards, length = self._way(scene, corner)
-        ahead = min(np.pi, angle + _AHEAD)
         low = LOWEST + (0.007 if doubled else 0.003)
         tip = line - length * np.cos(ahead) * towards + aim
         tip[2] = low + _ARC * length * np.sin(ahead)
@@ -178,7 +198,9 @@ class Folder(Tactic):
 
 
 def _placed(places: np.ndarray, corner: Corner) -> bool:
-    return bool(np.hypot(*(mean(places, corner.vertices) - mean(places, corner.goal))[:2]) < PLACED)
+    apart = [np.linalg.norm(places[v] - places[g]) for v, g in zip(corner.vertices, corner.goal, strict=True)]
+    across = np.hypot(*(mean(places, corner.vertices) - mean(places, corner.goal))[:2])
+    return bool(across < PLACED and max(apart) < TOGETHER)
 
 
 def _leaning(scene: Scene, arm: str, point: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ class LaundryFolding(Task):
         super().__init__(level, variant)
         self.look, self.starts = LOOKS[variant], STARTS[level, variant]
         self.folds = 1 if level == "easy" else 2
-        self.time_limit = 12.0 * self.folds
+        self.time_limit = 8.0 * self.folds
         self.cloth = Cloth("towel", self.look.size)
 
     def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
