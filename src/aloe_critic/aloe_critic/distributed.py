@@ -77,3 +77,9 @@ def mean(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value / world()[1]
+
+
+def wait() -> None:
+    """Return when all processes have come here."""
+    if world()[1] > 1:
+        dist.barrier()

@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from safetensors.torch import save_file
 from aloe_core.checkpoint import latest, list_checkpoints, manifest_sha256, write_checkpoint
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
+from aloe_critic import distributed
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned, Progress
 from aloe_critic.learners import method as find_method
+from aloe_critic.loop import Loop
+from aloe_critic.monitor import Monitor
 from aloe_critic.replay import Replay, ReplayStore, load_bags
+from aloe_critic.replay.bags import find_bags
+from aloe_critic.run import Run
 from aloe_policy.config import FlowConfig
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
 
@@ -38,6 +44,7 @@ class TrainRequest:
     init: str = ""  # version or directory; empty = LATEST if there is one (bc: from scratch)
     overrides: dict[str, Any] = field(default_factory=dict)
     replay_dir: str = ""  # store that keeps what was read, so that only new bags are; empty = in memory
+    fresh: bool = False  # do not go on with an unfinished run of the same request
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,11 @@ class TrainResult:
 
 
 def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainResult:
-    """Run one iteration of `request.method`; AloeError for bad input, and then nothing is written."""
+    """Run one iteration of `request.method`; AloeError for bad input, and then no checkpoint is written.
+
+    A run that was stopped or killed is gone on with when it is asked for again, bit for bit on a CPU, from the bags it
+    began with. Under torchrun every process calls this, and the first one publishes.
+    """
     start = time.monotonic()
     learn = find_method(request.method)
     contract = load_contract(request.contract)
@@ -63,17 +74,26 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     root = Path(request.checkpoint_dir)
     _check_writable(root)
     _seed(hyper)
-    init = find_init(request, contract, root)
-    buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
-    replay = Replay(contract, hyper.stride, buckets)
-    store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
-    set_aside = load_bags(replay, request.bag_dirs, contract, progress, store)
-    job = Job(contract, replay, hyper, progress)
-    if init:
-        job.start_from(init)
-    learned = learn(job)
-    learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
-    path = publish(root, request.method, learned, hyper, contract, init.version if init else "")
+    with distributed.group(hyper.device):
+        init = find_init(request, contract, root)
+        parent = init.version if init else ""
+        run = _open_run(request, root, hyper, contract, parent)
+        buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
+        replay = Replay(contract, hyper.stride, buckets)
+        store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
+        set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
+        with _monitor(run) as monitor:
+            job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
+            if init:
+                job.start_from(init)
+            with job.loop.signals():
+                learned = learn(job)
+        learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
+        path = root / run.path.name
+        if distributed.is_chief():
+            path = publish(root, request.method, learned, hyper, contract, parent)
+            run.finish()
+        distributed.wait()
     return TrainResult(
         uri=str(path.resolve()),
         version=path.name,
@@ -84,6 +104,27 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         metrics=learned.metrics,
         wall_s=time.monotonic() - start,
     )
+
+
+def _open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotContract, parent: str) -> Run:
+    """Return the run's folder with the bags it learns from."""
+    version = next_version(root, request.method)
+    asked = {
+        "hyper": hyper.model_dump(mode="json"),
+        "contract": contract.hash,
+        "init": parent,
+        "bag_dirs": request.bag_dirs,
+    }
+    if distributed.is_chief():
+        run = Run.open(root, version, asked, fresh=request.fresh)
+        if not run.resumes:
+            run.begin([bag.key for bag in find_bags(request.bag_dirs)])
+    distributed.wait()
+    return Run.open(root, version, asked)
+
+
+def _monitor(run: Run) -> AbstractContextManager[Monitor | None]:
+    return Monitor(run.path, run.path.name, run.asked) if distributed.is_chief() else nullcontext()
 
 
 def find_init(request: TrainRequest, contract: RobotContract, root: Path) -> Models | None:
@@ -100,16 +141,16 @@ def find_init(request: TrainRequest, contract: RobotContract, root: Path) -> Mod
 
 
 def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: RobotContract, parent: str) -> Path:
-    """Write policy and critic as a checkpoint; LATEST then names it."""
+    """Write policy and critic as the next checkpoint; LATEST then names it."""
     files = {POLICY_FILE: lambda path: _save(learned.policy, path)}
     if learned.critic is not None:
         critic = learned.critic
         files[CRITIC_FILE] = lambda path: _save(critic, path)
     policy = learned.policy
-    number = 1 + max((int(s.path.name[1:5]) for s in list_checkpoints(root) if s.path.name[1:5].isdigit()), default=0)
+    version = next_version(root, method)
     return write_checkpoint(
         root,
-        f"v{number:04d}-{method}",
+        version,
         files,
         config={
             "policy": policy.config.model_dump(mode="json"),
@@ -126,11 +167,17 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
             "knot_std": policy.knot_std.tolist(),
         },
         contract_hash=contract.hash,
-        step=number,
+        step=int(version[1:5]),
         parent=parent,
         method=method,
         metrics=learned.metrics,
     )
+
+
+def next_version(root: Path, method: str) -> str:
+    """Return the name of the next checkpoint in `root`."""
+    numbers = (int(s.path.name[1:5]) for s in list_checkpoints(root) if s.path.name[1:5].isdigit())
+    return f"v{1 + max(numbers, default=0):04d}-{method}"
 
 
 def _save(module: torch.nn.Module, path: Path) -> None:

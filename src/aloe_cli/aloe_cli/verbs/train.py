@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,17 +34,29 @@ def train_(
     hyper: Annotated[
         Path | None, typer.Option(help="YAML file of hyperparameters; --set goes first.", metavar="FILE")
     ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Store of what was read, so that only new bags are.", metavar="DIR")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished run could be gone on with.")] = False,
     contract: ContractOption = None,
-) -> dict[str, Any]:
-    """Train on the bags and publish the result as a checkpoint that LATEST then names."""
+) -> dict[str, Any] | None:
+    """Train on the bags and publish the result as a checkpoint that LATEST then names.
+
+    Ctrl-C or SIGTERM finishes the step and saves; the same command then goes on. Runs under torchrun as it is.
+    """
     request = TrainRequest(
         bag_dirs=[str(folder) for folder in bags],
         checkpoint_dir=str(out),
         contract=str(paths.contract(contract)),
         method=method,
         init=init,
+        replay_dir=str(replay) if replay else "",
+        fresh=fresh,
         overrides=(load_hyper(hyper) if hyper else {}) | _overrides(set_ or []),
     )
+    if int(os.environ.get("RANK", "0")) > 0:  # of torchrun's processes the first one speaks
+        train(request)
+        return None
     with Stages() as stages:
         result = train(request, lambda phase, step, steps, loss: stages.show(phase, step, steps, f"loss {loss:.4g}"))
     for bag, reason in result.set_aside.items():

@@ -88,12 +88,20 @@ def load_bags(
     contract: RobotContract,
     progress: Callable[[str, int, int, float], None] = lambda *_: None,
     store: ReplayStore | None = None,
+    only: Sequence[str] | None = None,
 ) -> dict[str, str]:
     """Index the bags in these folders; a bag that cannot be used is set aside with its reason.
 
-    With a store only bags that it does not know, or that have changed, are read. AloeError if no bag is usable.
+    With a store only bags that it does not know, or that have changed, are read. `only`: keys of the bags to take, all
+    of which must be there. AloeError if no bag is usable.
     """
     bags = find_bags(folders)
+    if only is not None:
+        there = {bag.key: bag for bag in bags}
+        missing = [key for key in only if key not in there]
+        if missing:
+            raise AloeError(f"{missing[0]}: the run that goes on learned from this bag; it is gone, start a fresh run.")
+        bags = [there[key] for key in only]
     if store is None:
         set_aside = _read_into(replay, bags, contract, progress)
     else:
