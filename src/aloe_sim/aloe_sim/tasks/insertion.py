@@ -21,6 +21,7 @@ FIRM = {"solref": STIFF["solref"], "solimp": STIFF["solimp"], "solmix": 20.0}
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 _SLAB = 0.0015  # m, half thickness of a chamfer
 _STEP = 0.006  # m that the set point leads a part on its way down: some 20 N once it meets resistance
+_RECESS = 0.00015  # m that an upright wall stands back, lest its upper edge catches what comes off the chamfer
 _HOVER = 0.007  # m over the rim, where a part is aligned
 _LIFT = 0.018  # m over the rim to which a jammed part is lifted
 _ASIDE = 0.035  # m, detour on the way to the pocket
@@ -73,7 +74,7 @@ class Pocket:
         slab = np.array([inner + out / 2, self.floor + self.depth - down_by / 2]) - _SLAB * inwards
         rim = self.wall - out
         boxes = [
-            ([self.wall / 2, half, straight / 2], [inner + self.wall / 2, self.floor + straight / 2], 0.0),
+            ([self.wall / 2, half, straight / 2], [inner + _RECESS + self.wall / 2, self.floor + straight / 2], 0.0),
             ([_SLAB, half, length / 2], slab, float(np.arctan2(out, down_by))),
             ([rim / 2, half, down_by / 2], [inner + out + rim / 2, self.floor + self.depth - down_by / 2], 0.0),
         ]
