@@ -127,12 +127,15 @@ class Cloth:
             self._grasps(scene, arm)[number[rows][::3][forces > SLIP]] = 0
 
     def _within_reach(self, scene: Scene, arm: str) -> list[int]:
-        """Return the vertices between the fingers, nearest first, one of each layer: what else lies there is slack."""
+        """Return the vertices between the fingers, one of each layer, the outermost: what else lies there is slack."""
         offsets = (self.vertices(scene).reshape(-1, 3) - self.tip(scene, arm)) @ scene.hand(arm).rotation
         distances = np.linalg.norm(offsets / REACH, axis=1)
         taken: list[int] = []
-        for vertex in np.argsort(distances, kind="stable")[: np.count_nonzero(distances < 1)]:
+        outwards = np.abs(np.indices((COUNT, COUNT)) - COUNT // 2).sum(axis=0).ravel()
+        for vertex in np.lexsort((distances, -outwards)):
             here = np.array(divmod(vertex, COUNT))
+            if distances[vertex] >= 1:
+                continue
             if all(np.abs(here - divmod(other, COUNT)).max() > COUNT // 2 for other in taken):
                 taken.append(int(vertex))
         return taken

@@ -22,6 +22,7 @@ _ARC = 0.85  # height of the way over the fold line, of its half length: the clo
 _AHEAD = 0.45  # rad along the way, that the target is ahead of the hand
 _TOGETHER = 0.25  # rad that one hand may be ahead of the other
 _SPREAD = 0.4  # rad from either end of the way, within which a corner counts as lying where it should
+_BACK = 2.5  # s at most of laying back
 _LAID = 0.007  # m from the end of the way, where the fingers open
 _LEAN = 0.4  # rad that a hand leans outwards at the end of its arm's reach
 _REACH = (0.42, 0.56)  # m from the arm's base, in which it comes to lean
@@ -103,7 +104,7 @@ class Folder(Tactic):
         self._folds = folds
         self._missed: set[str] = set()  # arms whose shut fingers have nothing: until they are open, they must open
         self._taking = False  # at the tick before, a corner had still to be taken
-        self._back = False  # laying back
+        self._back_until = 0.0  # s, while laying back: the way is judged by a cloth that may slide along
 
     def intend(self, scene: Scene, aim: np.ndarray) -> dict[str, Intention]:
         cloth, places = self._cloth, self._cloth.vertices(scene)
@@ -133,13 +134,14 @@ class Folder(Tactic):
     def _move(self, scene: Scene, duties: dict[str, Corner], doubled: bool, aim: np.ndarray) -> dict[str, Intention]:
         """What each arm does with the corner it holds."""
         angles = {arm: self._angle(scene, arm, corner) for arm, corner in duties.items()}
-        if self._taking:
-            self._back = len(duties) == 2 and _SPREAD < min(angles.values()) < np.pi - _SPREAD
+        if self._taking and len(duties) == 2 and _SPREAD < min(angles.values()) < np.pi - _SPREAD:
+            self._back_until = scene.time + _BACK
         self._taking = False
-        self._back &= max(angles.values()) > 0.5 * _SPREAD
+        if max(angles.values()) < 0.5 * _SPREAD:
+            self._back_until = 0.0
         wishes = {}
         for arm, corner in duties.items():
-            if self._back:
+            if scene.time < self._back_until:
                 angle = max(0.0, max(angles[arm], max(angles.values()) - _TOGETHER) - _AHEAD)
             else:
                 angle = min(np.pi, min(angles[arm], min(angles.values()) + _TOGETHER) + _AHEAD)

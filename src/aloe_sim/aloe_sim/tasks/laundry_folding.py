@@ -16,6 +16,7 @@ from aloe_sim.tasks.folding import Corner, Folder, assign, corners, gap, mean, u
 TOLERANCE = {1: 0.03, 2: 0.035}  # m, corners that belong together, after so many folds
 AREAS = {1: (0.42, 0.62), 2: (0.20, 0.33)}  # of the spread towel's, least and most, within the outline
 FLAT = 0.85  # of the towel's area, all layers, that must lie level
+CRUMPLED = 0.45  # of the towel's area: less than this level, at rest, is a heap that nobody here can fold
 AT_REST = 0.02  # m/s
 # The part of the table that both arms reach over a towel's width; its middle must stay here.
 AREA = np.array([[-0.2, 0.2], [0.34, 0.72]])
@@ -124,14 +125,14 @@ class LaundryFolding(Task):
         return together and low < _outline(places) / whole < high and _level(places) / whole > FLAT
 
     def succeeded(self, scene: Scene) -> bool:
-        free = not any(self.cloth.held(scene, arm).any() for arm in scene.robot.arms)
-        return free and self.cloth.speed(scene) < AT_REST and not self.failed(scene) and self.folded(scene)
+        return self._at_rest(scene) and not self.failed(scene) and self.folded(scene)
 
     def failed(self, scene: Scene) -> bool:
         places = self.cloth.vertices(scene)
         middle = places.reshape(-1, 3).mean(axis=0)
         inside = np.all((middle[:2] > AREA[:, 0]) & (middle[:2] < AREA[:, 1]))
-        return bool(not inside or places[..., 2].min() < BELOW)
+        crumpled = _level(places) < CRUMPLED * self.look.size**2 and self._at_rest(scene)
+        return bool(not inside or places[..., 2].min() < BELOW or crumpled)
 
     def progress(self, scene: Scene) -> float:
         """Shared equally by the folds; of each 0.25 for reaching, 0.1 for holding, 0.6 for the way."""
@@ -158,6 +159,11 @@ class LaundryFolding(Task):
 
     def tactic(self) -> Tactic:
         return Folder(self.cloth, self.folds)
+
+    def _at_rest(self, scene: Scene) -> bool:
+        """Return whether it lies still and no hand holds it."""
+        free = not any(self.cloth.held(scene, arm).any() for arm in scene.robot.arms)
+        return free and self.cloth.speed(scene) < AT_REST
 
     def _brought(self, scene: Scene, arm: str, corner: Corner, held: np.ndarray) -> float:
         places = self.cloth.vertices(scene)
