@@ -63,7 +63,7 @@ def make(plan: Plan, methods: list[str], contract: RobotContract, work: Path, sa
         seen += _drive(station, clone, range(first, first + plan.supervised), "supervise", human, contract, say)
         for name in methods:
             _learn(name, seen, clone, plan, contract, work, say, seed=0)
-        other = _learn("filtered_bc", seen, None, plan, contract, work / "unseen", say, seed=1)
+        other = _learn("filtered_bc", seen, clone, plan, contract, work / "unseen", say, seed=1)
         middle = UNSEEN_SEED + plan.unseen
         alone = _drive(station, other, range(UNSEEN_SEED, middle), "watch", "unseen policy", contract, say)
         helped = range(middle, middle + plan.unseen // 2)
