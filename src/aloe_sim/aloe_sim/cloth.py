@@ -27,6 +27,7 @@ SHUT = 0.004  # m over shut at which closing fingers take what is between them
 LET_GO = 0.008  # m over shut at which they have let go
 CLOSING = 0.01  # m/s of a finger: one that rests shut takes nothing
 SLIP = 1.5  # N on one vertex that two fingers can hold
+_CORNERS = (0, COUNT - 1, COUNT * (COUNT - 1), COUNT**2 - 1)
 _LAYER_BIT = 16
 _MASS = 0.12  # kg
 _FRICTION = [1.2, 0.005, 0.0001]
@@ -127,15 +128,13 @@ class Cloth:
             self._grasps(scene, arm)[number[rows][::3][forces > SLIP]] = 0
 
     def _within_reach(self, scene: Scene, arm: str) -> list[int]:
-        """Return the vertices between the fingers, one of each layer, the outermost: what else lies there is slack."""
+        """Return the vertices between the fingers, one of each layer: a corner, else the nearest; others are slack."""
         offsets = (self.vertices(scene).reshape(-1, 3) - self.tip(scene, arm)) @ scene.hand(arm).rotation
         distances = np.linalg.norm(offsets / REACH, axis=1)
+        order = [v for v in np.argsort(distances, kind="stable") if distances[v] < 1]
         taken: list[int] = []
-        outwards = np.abs(np.indices((COUNT, COUNT)) - COUNT // 2).sum(axis=0).ravel()
-        for vertex in np.lexsort((distances, -outwards)):
+        for vertex in sorted(order, key=lambda v: v not in _CORNERS):
             here = np.array(divmod(vertex, COUNT))
-            if distances[vertex] >= 1:
-                continue
             if all(np.abs(here - divmod(other, COUNT)).max() > COUNT // 2 for other in taken):
                 taken.append(int(vertex))
         return taken
