@@ -74,6 +74,12 @@ def test_a_time_out_goes_on_for_ever_fails_or_is_left_out():
     assert np.isnan(realised_returns(aborted, **options)).all()
 
 
+def test_a_task_that_is_never_done_is_worth_the_same_at_every_step():
+    ep = reach_episode(CONTRACT, 1, steps=400, outcome=Outcome.NONE)
+    returns = realised_returns(ep, gamma=0.998, max_length=400, failure_cost=195.088)
+    assert set(returns) == {-1.25}  # equal, not nearly: ranks would tell them apart
+
+
 def test_returns_before_a_lost_step_are_unknown():
     ep = replace(reach_episode(CONTRACT, 1, steps=6), breaks=(2,))
     known = ~np.isnan(realised_returns(ep, gamma=0.9, max_length=10, failure_cost=4))

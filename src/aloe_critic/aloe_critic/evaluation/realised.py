@@ -11,6 +11,7 @@ from aloe_core.episode.transitions import step_rewards
 from aloe_core.errors import AloeError
 
 Timeout = Literal["continued", "failed", "omitted"]
+_DIGITS = 9
 TIMEOUTS: tuple[Timeout, ...] = get_args(Timeout)
 
 
@@ -26,7 +27,7 @@ def realised_returns(
     * omitted: unknown, as is everything in an aborted episode and before a step whose successor was lost.
     """
     check_timeout(timeout)
-    reward = step_rewards(ep, max_length=max_length, failure_cost=failure_cost).astype(np.float64)
+    reward = step_rewards(ep, max_length=1, failure_cost=failure_cost).astype(np.float64) / max_length
     labelled = ep.terminated and ep.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
     after = 0.0
     if not labelled:
@@ -44,7 +45,8 @@ def realised_returns(
         returns[t] = after
     if ep.breaks:
         returns[: max(ep.breaks) + 1] = np.nan
-    return returns
+    # Returns that are equal must stay equal, or rank correlations would rank rounding errors.
+    return np.round(returns, _DIGITS)
 
 
 def check_timeout(name: str) -> Timeout:
