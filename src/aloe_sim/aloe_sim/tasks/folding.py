@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aloe_sim.cloth import COUNT, TIP, Cloth
 from aloe_sim.kinematics import Pose, angle_between, facing, nearest_grasp
 from aloe_sim.tactics import CLEARANCE, natural_opening, rise_first
 from aloe_sim.tasks.base import Intention, Scene, Tactic
+from aloe_sim.tasks.cloth import COUNT, TIP, Cloth
 
 PLACED = 0.018  # m, horizontally, from a corner to the one it was brought to: closer together than fingers reach
 TOGETHER = 0.027  # m, layers of corners that have been brought together are never farther apart
@@ -63,20 +63,21 @@ def corners(axis: int, doubled: bool) -> tuple[Corner, Corner]:
     return one, other
 
 
-def unfinished(places: np.ndarray, held: np.ndarray, folds: int) -> int | None:
-    """Return the axis of the fold to be made now, None if there are `folds` of them; `held` by any hand.
-
-    Across y first, unless it lies folded across x. A corner in a hand without its counterpart belongs to a fold that
-    is being made.
-    """
+def unfinished(places: np.ndarray, folds: int) -> int | None:
+    """Return the axis of the fold to be made now, None if there are `folds`: y first, unless it is folded across x."""
     done = [gap(places, axis) < TOGETHER for axis in (0, 1)]
-    for axis in (1, 0):
-        near, far = np.take(held, 0, axis), np.take(held, _LAST, axis)
-        if done[axis] and (near[[0, _LAST]] & ~far[[0, _LAST]]).any():
-            return axis
     if sum(done) >= folds:
         return None
     return 0 if done[1] else 1
+
+
+def in_hand(places: np.ndarray, held: np.ndarray) -> int | None:
+    """Return the axis of a fold that is made but still held: a corner, not its counterpart; `held` by any hand."""
+    for axis in (1, 0):
+        near, far = np.take(held, 0, axis), np.take(held, _LAST, axis)
+        if gap(places, axis) < TOGETHER and (near[[0, _LAST]] & ~far[[0, _LAST]]).any():
+            return axis
+    return None
 
 
 def assign(scene: Scene, cloth: Cloth, pair: tuple[Corner, Corner]) -> dict[str, Corner]:
@@ -109,7 +110,8 @@ class Folder(Tactic):
     def intend(self, scene: Scene, aim: np.ndarray) -> dict[str, Intention]:
         cloth, places = self._cloth, self._cloth.vertices(scene)
         held = {arm: cloth.held(scene, arm) for arm in scene.robot.arms}
-        axis = unfinished(places, np.any(list(held.values()), axis=0), self._folds)
+        axis = in_hand(places, np.any(list(held.values()), axis=0))
+        axis = unfinished(places, self._folds) if axis is None else axis
         if axis is None:
             return {arm: self._let_go(scene, arm) for arm, what in held.items() if what.any()}
         doubled = gap(places, 1 - axis) < TOGETHER
