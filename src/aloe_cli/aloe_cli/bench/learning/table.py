@@ -46,8 +46,9 @@ def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
             lines.append(_line(method, runs))
     lines += ["", f"![curves]({picture}.png)", ""]
     lines += [
-        "Success: autonomous episodes on start states that no run trains on, the same for every method of a seed. Intervals pool the",
-        "episodes of all seeds (Wilson) and know nothing of the difference between seeds, which the column beside them shows.",
+        "Success: autonomous episodes on start states that no run trains on, the same for every method of a seed.",
+        "Intervals pool the episodes of all seeds (Wilson) and know nothing of the difference between seeds, which the",
+        "column beside them shows.",
         "",
     ]
     return "\n".join(lines)
