@@ -21,6 +21,8 @@ from aloe_core.checkpoint import latest, list_checkpoints, manifest_sha256, writ
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_critic import distributed
+from aloe_critic.evaluation.decide import decide
+from aloe_critic.evaluation.gate import load_thresholds
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned, Progress
 from aloe_critic.learners import method as find_method
@@ -45,6 +47,8 @@ class TrainRequest:
     overrides: dict[str, Any] = field(default_factory=dict)
     replay_dir: str = ""  # store that keeps what was read, so that only new bags are; empty = in memory
     fresh: bool = False  # do not go on with an unfinished run of the same request
+    gate: str = ""  # file of thresholds that an update must reach to be published; empty = publish whatever comes
+    held_out: list[str] = field(default_factory=list)  # folders of bags that the gate judges by; never trained on
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     hyper = make_hyper(request.overrides)
     root = Path(request.checkpoint_dir)
     _check_writable(root)
+    _check_gate(request)
     _seed(hyper)
     with distributed.group(hyper.device):
         init = find_init(request, contract, root)
@@ -91,6 +96,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
         path = root / run.path.name
         if distributed.is_chief():
+            _pass_gate(request, contract, hyper, learned, run)
             path = publish(root, request.method, learned, hyper, contract, parent)
             run.finish()
         distributed.wait()
@@ -127,6 +133,34 @@ def _monitor(run: Run) -> AbstractContextManager[Monitor | None]:
     return Monitor(run.path, run.path.name, run.asked) if distributed.is_chief() else nullcontext()
 
 
+def _check_gate(request: TrainRequest) -> None:
+    if request.gate:
+        load_thresholds(Path(request.gate))
+        if not request.held_out:
+            raise AloeError(f"gate = {request.gate!r}: it judges by held-out bags; name folders of them.")
+        find_bags(request.held_out)
+
+
+def _pass_gate(request: TrainRequest, contract: RobotContract, hyper: Hyper, learned: Learned, run: Run) -> None:
+    """AloeError with the figure that failed if what was learned must not be published; the run's folder keeps it."""
+    if not request.gate:
+        return
+    thresholds = load_thresholds(Path(request.gate))
+    # Loaded again: the policy that training began with has become the new one.
+    previous = find_init(request, contract, Path(request.checkpoint_dir))
+    new = Models(learned.policy, learned.critic, _config(learned, hyper), run.path.name, run.path)
+    decision = decide(new, previous, request.held_out, contract, thresholds)
+    learned.metrics |= decision.metrics
+    refusals = list(decision.verdict.refusals)
+    if thresholds.abstain == "refuse":
+        refusals += [f"Update not judged, and abstain = 'refuse': {text}" for text in decision.verdict.abstentions]
+    if refusals:
+        kept = publish(
+            run.path / "refused", request.method, learned, hyper, contract, previous.version if previous else ""
+        )
+        raise AloeError(f"{' '.join(refusals)} It is kept in {kept}.")
+
+
 def find_init(request: TrainRequest, contract: RobotContract, root: Path) -> Models | None:
     """Return the networks to start from, None to start from scratch."""
     if request.init:
@@ -152,13 +186,7 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
         root,
         version,
         files,
-        config={
-            "policy": policy.config.model_dump(mode="json"),
-            "critic": learned.critic.config.model_dump(mode="json") if learned.critic is not None else None,
-            "candidates": learned.candidates,
-            "reward_scale": learned.reward_scale,
-            "hyper": hyper.model_dump(mode="json"),
-        },
+        config=_config(learned, hyper),
         norm={
             "joints": contract.joint_names,
             "state_mean": policy.state_mean.tolist(),
@@ -172,6 +200,16 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
         method=method,
         metrics=learned.metrics,
     )
+
+
+def _config(learned: Learned, hyper: Hyper) -> dict[str, object]:
+    return {
+        "policy": learned.policy.config.model_dump(mode="json"),
+        "critic": learned.critic.config.model_dump(mode="json") if learned.critic is not None else None,
+        "candidates": learned.candidates,
+        "reward_scale": learned.reward_scale,
+        "hyper": hyper.model_dump(mode="json"),
+    }
 
 
 def next_version(root: Path, method: str) -> str:

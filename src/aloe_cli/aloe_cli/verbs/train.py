@@ -37,6 +37,12 @@ def train_(
     replay: Annotated[
         Path | None, typer.Option(help="Store of what was read, so that only new bags are.", metavar="DIR")
     ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(help="Thresholds that an update must reach to be published.", metavar="FILE")
+    ] = None,
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Bags that the gate judges by; may be given again.", metavar="DIR")
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished run could be gone on with.")] = False,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
@@ -52,6 +58,8 @@ def train_(
         init=init,
         replay_dir=str(replay) if replay else "",
         fresh=fresh,
+        gate=str(gate) if gate else "",
+        held_out=[str(folder) for folder in held_out or []],
         overrides=(load_hyper(hyper) if hyper else {}) | _overrides(set_ or []),
     )
     if int(os.environ.get("RANK", "0")) > 0:  # of torchrun's processes the first one speaks

@@ -39,6 +39,9 @@ class TrainerNode(Node):
         self._checkpoints = declare(self, "checkpoint_dir", "checkpoints", "Folder checkpoints are published to.")
         self._bags = declare(self, "bag_dirs", ["bags"], "Folders of bags trained on when a goal names none.")
         self._method = declare(self, "method", "aloe_select", "Learner used when a goal names none.")
+        self._replay = declare(self, "replay_dir", "", "Store of bags that were read; empty = read all every time.")
+        self._gate = declare(self, "gate", "", "Thresholds (YAML) that an update must reach; empty = none.")
+        self._held_out = declare(self, "held_out_dirs", [""], "Folders of bags that the gate judges by.")
         self._nice = declare(self, "nice", 5, "Niceness of the training process.", low=0, high=19)
         self._module = declare(self, "trainer_module", "aloe_critic.trainer", "Python module run as training process.")
 
@@ -162,6 +165,9 @@ class TrainerNode(Node):
             "method": goal.method or self._method,
             "init": goal.init,
             "overrides": overrides,
+            "replay_dir": self._replay,
+            "gate": self._gate,
+            "held_out": [folder for folder in self._held_out if folder],
         }
 
     def _progress(self, goal: ServerGoalHandle, event: dict) -> None:
