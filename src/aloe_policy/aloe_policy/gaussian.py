@@ -52,8 +52,9 @@ class GaussianHead(nn.Module):
     def loss(self, z: Tensor, data: Tensor, valid: Tensor, said: int = 0, drawn: Tensor | None = None) -> Tensor:
         """Negative log likelihood per sample, [B]: data [B, D], valid [B, D] in {0, 1}; nothing is said or drawn.
 
-        Each entry counts by its spread (beta-NLL, arXiv 2203.09168, beta = 1/2), or the easy ones drown the others: the
-        squared error of the mean on 288 demonstrated windows was 0.06 with it and 0.27 without (variance 0.65).
+        Each entry counts by its spread (beta-NLL, arXiv 2203.09168, beta = 1/2), or the easy ones drown the others.
+        Together with longer fitting it took the squared error of the mean from 0.27 to 0.06 on 288 demonstrated
+        windows (variance 0.65).
         """
         del said, drawn
         mean, std = self.distribution(z)

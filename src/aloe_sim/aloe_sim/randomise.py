@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from aloe_core.errors import AloeError
-from aloe_sim.scene import TABLE_CENTRE
+from aloe_sim.scene import CLOTH_BIT, TABLE_CENTRE
 
 _STREAM = 0xD0  # keeps these draws apart from the task's, which get the same seed
 _PIXELS = 128
@@ -106,6 +106,7 @@ class Randomiser:
             if geom not in scenery and (model.geom_matid[geom] < 0 or (model.geom_rgba[geom] != _DEFAULT).any()):
                 self._coloured.setdefault(int(model.body_rootid[model.geom_bodyid[geom]]), []).append(geom)
         self._flexes = np.flatnonzero((model.flex_matid < 0) | (model.flex_rgba != _DEFAULT).any(axis=1))
+        self._cloth = np.flatnonzero(model.geom_contype & CLOTH_BIT)
         self._nominal = [(field, field.copy()) for field in self._fields()]
 
     def restore(self) -> None:
@@ -127,7 +128,7 @@ class Randomiser:
         return [
             *(lamp.ambient, lamp.diffuse, m.light_dir, m.light_diffuse),
             *(m.geom_rgba, m.geom_matid, m.mat_rgba, m.flex_rgba),
-            *(m.cam_pos, m.cam_quat, m.cam_fovy, m.geom_friction, m.flex_friction),
+            *(m.cam_pos, m.cam_quat, m.cam_fovy, m.geom_friction),
         ]
 
     def _light(self, rng: np.random.Generator) -> None:
@@ -179,8 +180,8 @@ class Randomiser:
             factor[body] = 1 + spread.friction * rng.uniform(-1, 1)
         for geom in self._gripping:
             model.geom_friction[geom] *= factor[int(model.geom_bodyid[geom])]
-        for flex in range(model.nflex):
-            model.flex_friction[flex] *= 1 + spread.friction * rng.uniform(-1, 1)
+        # A cloth slides on geoms of its own, of which there are many but only one cloth.
+        model.geom_friction[self._cloth] *= 1 + spread.friction * rng.uniform(-1, 1)
 
 
 def _brighten(rgba: np.ndarray, rows: list[int], factor: float) -> None:

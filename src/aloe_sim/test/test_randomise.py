@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from aloe_core.errors import AloeError
+from aloe_sim.scene import CLOTH_BIT
 from aloe_sim.station import Station
+from aloe_sim.tasks.cloth import FRICTION
 from sim_tools import ROBOT, drive
 
 
@@ -68,6 +70,19 @@ def test_it_is_always_about_the_nominal_values(stations):
         for geom in ("red_block", "vx300s_left/left_pad"):
             ratio = station.model.geom(geom).friction / stations["none"].model.geom(geom).friction
             assert np.ptp(ratio) < 1e-9 and 0.7 <= ratio[0] <= 1.3
+
+
+def test_a_towel_s_friction_varies_as_one():
+    station = Station(ROBOT, "laundry_folding", render=False, randomisation="high")
+    nominal = np.array(FRICTION)
+    ratios = set()
+    for seed in range(4):
+        station.reset(seed)
+        towel = station.model.geom_contype & CLOTH_BIT > 0
+        ratio = station.model.geom_friction[towel] / nominal
+        assert towel.sum() == 81 and np.ptp(ratio) < 1e-9 and 0.7 <= ratio[0, 0] <= 1.3
+        ratios.add(round(float(ratio[0, 0]), 6))
+    assert len(ratios) == 4
 
 
 def test_the_table_s_texture_really_shows(stations):

@@ -30,7 +30,7 @@ SLIP = 1.5  # N on one vertex that two fingers can hold
 _CORNERS = (0, COUNT - 1, COUNT * (COUNT - 1), COUNT**2 - 1)
 _LAYER_BIT = 16
 _MASS = 0.12  # kg
-_FRICTION = [1.2, 0.005, 0.0001]
+FRICTION = [1.2, 0.005, 0.0001]  # sliding, spinning, rolling
 _WEAVE = [0.01, 1]  # solref of the edges: at 2 N a corner stretches by a few per cent
 _DRAG = 0.003  # N s/m a vertex, of the air
 _GROUP = 4  # of what is not drawn
@@ -162,7 +162,7 @@ class Cloth:
         for axis in np.eye(3):
             body.add_joint(type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis, damping=[_DRAG, 0, 0])
         body.add_site(name=name, rgba=[0, 0, 0, 0])
-        hidden = {"mass": 0, "rgba": [0, 0, 0, 0], "group": _GROUP, "friction": _FRICTION, "priority": 1}
+        hidden = {"mass": 0, "rgba": [0, 0, 0, 0], "group": _GROUP, "friction": FRICTION, "priority": 1}
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_SPHERE,
             size=[BALL, 0, 0],
