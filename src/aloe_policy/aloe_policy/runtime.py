@@ -157,6 +157,12 @@ class FlowRuntime:
 
 
 def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> None:
+    sizes = {f"{c.width}x{c.height}" for c in contract.cameras}
+    if len(sizes) > 1:
+        raise AloeError(
+            f"{path}: contract {contract.name} has cameras of {', '.join(sorted(sizes))}: expected one size, "
+            "for the native policy."
+        )
     for key, got, expected in (
         ("cameras", list(config.cameras), contract.camera_names),
         ("action_dim", config.action_dim, contract.action_dim),

@@ -226,3 +226,10 @@ def test_observation_that_does_not_fit_the_contract_is_refused(checkpoint, chang
 def test_saved_and_loaded_policy_is_the_same(checkpoint, policy):
     stored = load_file(checkpoint() / "model.safetensors")
     assert all(torch.equal(stored[k], v) for k, v in policy.state_dict().items())
+
+
+def test_cameras_of_different_sizes_are_refused_when_the_policy_is_loaded(checkpoint):
+    wide = CONTRACT.cameras[0].model_copy(update={"width": 640, "height": 480})
+    mixed = CONTRACT.model_copy(update={"cameras": (wide, *CONTRACT.cameras[1:])})
+    with pytest.raises(AloeError, match="cameras of 640x480, 96x96: expected one size"):
+        load_runtime(checkpoint(contract_hash=mixed.hash), mixed)
