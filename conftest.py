@@ -33,5 +33,7 @@ def _claim_domain() -> int:
     pytest.exit("all 100 test domains are taken", returncode=2)
 
 
+# Threads of linear algebra wait for each other by spinning: beside other work two are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
