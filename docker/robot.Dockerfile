@@ -1,7 +1,7 @@
 # Robot side: nodes, recorder and policy on a full ROS 2. Build from the repository root:
 #   docker build -f docker/robot.Dockerfile -t aloe-robot .
 FROM ros:jazzy-ros-base AS base
-ENV ALOE_PROFILE=robot
+ENV ALOE_PROFILE=robot OMP_WAIT_POLICY=PASSIVE
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       python3-numpy python3-opencv python3-venv \

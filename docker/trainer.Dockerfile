@@ -1,7 +1,7 @@
 # Trainer: bags in, checkpoints out, no ROS. Build from the repository root:
 #   docker build -f docker/trainer.Dockerfile -t aloe-trainer .
 FROM python:3.12-slim AS base
-ENV ALOE_PROFILE=trainer
+ENV ALOE_PROFILE=trainer OMP_WAIT_POLICY=PASSIVE
 
 FROM base AS build
 WORKDIR /opt/aloe

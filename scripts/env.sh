@@ -50,6 +50,8 @@ if [ -r "$_aloe_root/config/dds/fastdds.xml" ]; then
   export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$_aloe_root/config/dds/fastdds.xml}
 fi
 export MUJOCO_GL=${MUJOCO_GL:-egl}
+# Threads of linear algebra that spin while they wait are 12 times slower where another process wants the core.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 unset -f _aloe_prepend
 unset _aloe_root _aloe_venv _aloe_dir _aloe_ros

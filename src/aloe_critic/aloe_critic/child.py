@@ -44,6 +44,8 @@ class TrainingChild:
             text=True,
             errors="replace",
             start_new_session=True,
+            # The robot's other processes share the cores: threads must sleep, not spin, while they wait.
+            env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
         )
         self._reader = threading.Thread(target=self._read_errors, name="training-stderr", daemon=True)
         self._reader.start()
