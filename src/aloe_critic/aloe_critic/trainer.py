@@ -235,7 +235,8 @@ def _seed(hyper: Hyper) -> None:
     torch.manual_seed(hyper.seed)
     np.random.seed(hyper.seed)
     random.seed(hyper.seed)
-    torch.set_num_threads(hyper.threads or os.cpu_count() or 1)
+    if hyper.threads:
+        torch.set_num_threads(hyper.threads)
 
 
 def main(argv: list[str] | None = None) -> int:
