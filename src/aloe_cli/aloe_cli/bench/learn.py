@@ -7,6 +7,7 @@ import os
 import platform
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import Manager, get_context
 from pathlib import Path
@@ -116,9 +117,10 @@ def _call(function: Any, one: plan.Row, *, messages: Queue[str], limits: plan.Bu
 
 
 def _listen(messages: Queue[str], stages: Stages) -> None:
-    while message := messages.get():
-        key, _, what = message.partition(": ")
-        stages.show(key, 0, None, what)
+    with suppress(EOFError):  # the benchmark ended by an error, which is told elsewhere
+        while message := messages.get():
+            key, _, what = message.partition(": ")
+            stages.show(key, 0, None, what)
 
 
 def _same_budget(work: Path, limits: plan.Budget, robot: str) -> None:

@@ -1,0 +1,59 @@
+"""The learning benchmark, as small as it goes, by the real command."""
+
+import json
+from pathlib import Path
+
+from cli_tools import aloe
+
+TINY = {
+    "bc_steps": 4,
+    "bc_head_steps": 4,
+    "critic_steps": 4,
+    "actor_steps": 2,
+    "actor_head_steps": 4,
+    "refresh_steps": 2,
+    "width_head": 16,
+    "keypoints": 4,
+}
+
+
+def run(folder: Path, *arguments: str):
+    settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    where = ("--work", str(folder / "work"), "--out", str(folder / "table"), "--contract", CONTRACT)
+    amounts = ("--demonstrations", "1", "--rounds", "1", "--budget", "3", "--episodes", "1", "--processes", "1")
+    return aloe("bench", "learn", *amounts, *where, *settings, "--seeds", "1", "--json", *arguments)
+
+
+CONTRACT = str(Path(__file__).parents[3] / "config/robots/desk_arm.yaml")
+
+
+def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
+    done = run(tmp_path, "--methods", "hg_dagger,aloe_select")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select"]
+    for row in result["rows"]:
+        assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= row.keys()
+        before, after = row["curve"]
+        assert before["interaction_s"] == 0 and after["interaction_s"] >= 3
+    warm = [row["curve"][0] for row in result["rows"]]
+    assert warm[0] == warm[1], "one warm start"
+    assert all((tmp_path / f"table.{ending}").stat().st_size for ending in ("json", "md", "png"))
+
+    kept = (tmp_path / "work/rows").iterdir()
+    stamps = {file: file.stat().st_mtime_ns for file in kept}
+    again = run(tmp_path, "--methods", "hg_dagger,aloe_select")
+    assert again.returncode == 0, again.stderr
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == stamps
+
+    other = run(tmp_path, "--methods", "hg_dagger", "--rounds", "2")
+    assert other.returncode == 2 and "had another budget" in other.stderr
+
+
+def test_an_unknown_method_or_person_is_one_sentence(tmp_path):
+    for arguments, words in (
+        (("--methods", "magic"), "method = 'magic': expected one of"),
+        (("--methods", "bc", "--humans", "robot"), "human = 'robot': expected one of skilled"),
+    ):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 2 and words in done.stderr
