@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,7 @@ class Run:
         except (OSError, ValueError):
             known = {}
         if fresh or known.get("asked") != asked:
-            shutil.rmtree(path, ignore_errors=True)
             known = {}
-        path.mkdir(parents=True, exist_ok=True)
         return cls(path, asked, known.get("bags"))
 
     @property
@@ -45,11 +44,19 @@ class Run:
         return self.bags is not None and any(self.path.glob("*.safetensors"))
 
     def begin(self, bags: Sequence[str]) -> None:
-        """Note the bags that this run learns from."""
+        """Make the folder, empty of other requests' states, and note the bags that this run learns from."""
         self.bags = list(bags)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
         part = self.path / f"{_FILE}.partial"
         part.write_text(json.dumps({"asked": self.asked, "bags": self.bags}))
         part.replace(self.path / _FILE)
+
+    def abandon(self) -> None:
+        """Leave nothing behind of a run that could not begin."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # other runs are there
+            self.path.parent.rmdir()
 
     def finish(self) -> None:
         """Drop what only an unfinished run needs; the curves stay."""

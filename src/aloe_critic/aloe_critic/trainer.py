@@ -86,7 +86,13 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
         replay = Replay(contract, hyper.stride, buckets)
         store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
-        set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
+        resumes = run.resumes
+        try:
+            set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
+        except AloeError:
+            if distributed.is_chief() and not resumes:
+                run.abandon()
+            raise
         with _monitor(run) as monitor:
             job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
             if init:
