@@ -157,6 +157,15 @@ def test_a_block_in_the_bin_is_a_success_only_at_rest(station):
     assert station.stage == 1.0
 
 
+def test_a_block_that_no_hand_lifted_into_the_bin_is_a_failure(station):
+    station.reset(2)
+    put(station, "red_block", *BIN)
+    station.data.userdata[:] = 0
+    for _ in range(50):
+        station.step(station.home)
+    assert station.failure and not station.success
+
+
 def test_a_block_held_over_the_bin_is_no_success(station):
     station.reset(3)
     held = 0

@@ -30,6 +30,9 @@ class Sorting(Task):
     def reset(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> str:
         return self._task.reset(model, data, rng)
 
+    def interact(self, scene: Scene) -> None:
+        self._task.interact(scene)
+
     def succeeded(self, scene: Scene) -> bool:
         return self._task.succeeded(scene)
 

@@ -1,4 +1,4 @@
-"""Blocks into one bin, each with the arm on its side."""
+"""Blocks into one bin, each with the arm on its side; thrown in does not count."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ BIN_HEIGHT = 0.04
 BLOCK = 0.019  # m, half edge
 YAW = 0.3  # rad, either way
 CARRY_HEIGHT = 0.095  # m
+LIFTED = 0.01  # m off the table
 # The part of the table an arm can still pick from, and the camera can still see.
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 PHRASES = (
@@ -49,6 +50,7 @@ class OneBin(Task):
         self.time_limit = 8.0 if len(self.items) == 1 else 14.0
 
     def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
+        spec.nuserdata = len(self.items)  # whether each was lifted by a hand
         _BIN.add(spec)
         for item, rgba in zip(self.items, self.colours.values(), strict=True):
             free_box(spec, item, [self.half] * 3, rgba, mass=0.04)
@@ -64,11 +66,23 @@ class OneBin(Task):
         what = f"{next(iter(self.colours))} block" if len(self.items) == 1 else "blocks"
         return str(rng.choice(PHRASES)).format(what, "it" if len(self.items) == 1 else "them")
 
+    def interact(self, scene: Scene) -> None:
+        for number, item in enumerate(self.items):
+            if scene.holder(item) and scene.position(item)[2] > self.half + LIFTED:
+                scene.data.userdata[number] = 1.0
+
     def succeeded(self, scene: Scene) -> bool:
-        return all(_delivered(scene, item) for item in self.items)
+        return all(_delivered(scene, item) and self._lifted(scene, item) for item in self.items)
 
     def failed(self, scene: Scene) -> bool:
-        return any(lost(scene, item, AREA) for item in self.items)
+        return any(
+            lost(scene, item, AREA) or (_delivered(scene, item) and not self._lifted(scene, item))
+            for item in self.items
+        )
+
+    def _lifted(self, scene: Scene, item: str) -> bool:
+        """Whether a hand ever lifted it: what was knocked into the bin was not put there."""
+        return bool(scene.data.userdata[self.items.index(item)])
 
     def progress(self, scene: Scene) -> float:
         return float(np.mean([_progress(scene, item) for item in self.items]))
