@@ -9,6 +9,7 @@ from aloe_core.safety import SafetyFilter
 from aloe_core.types import Chunk, Inference, Observation
 from aloe_sim.expert import Expert, Skill
 from aloe_sim.station import Station
+from aloe_sim.tasks.sorting.one_bin import HELD
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config/robots/aloha_sim.yaml"
@@ -73,7 +74,7 @@ def jolt(station: Station, rng: np.random.Generator, seconds: float) -> None:
 def put(station: Station, item: str, x: float, y: float, yaw: float = 0.0) -> None:
     """Stand a block at a place on the table; it was lifted there by a hand."""
     if station.level in ("easy", "two"):
-        station.data.userdata[station.task.items.index(item)] = 1.0
+        station.data.userdata[station.task.items.index(item)] = HELD
     joint = station.data.joint(item)
     joint.qpos[:] = [x, y, 0.02, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
     joint.qvel[:] = 0

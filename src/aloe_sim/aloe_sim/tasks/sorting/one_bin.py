@@ -19,6 +19,8 @@ BLOCK = 0.019  # m, half edge
 YAW = 0.3  # rad, either way
 CARRY_HEIGHT = 0.095  # m
 LIFTED = 0.01  # m off the table
+NEAR = 0.05  # m from the bin, at which a hand may let go
+HELD = 6  # ticks in a hand that tell carrying from being knocked about
 # The part of the table an arm can still pick from, and the camera can still see.
 AREA = np.array([[-0.27, 0.27], [0.29, 0.77]])
 PHRASES = (
@@ -50,7 +52,7 @@ class OneBin(Task):
         self.time_limit = 8.0 if len(self.items) == 1 else 14.0
 
     def build(self, spec: mujoco.MjSpec, robot: Robot) -> None:
-        spec.nuserdata = len(self.items)  # whether each was lifted by a hand
+        spec.nuserdata = len(self.items)  # ticks for which a hand held each at the bin
         _BIN.add(spec)
         for item, rgba in zip(self.items, self.colours.values(), strict=True):
             free_box(spec, item, [self.half] * 3, rgba, mass=0.04)
@@ -68,21 +70,25 @@ class OneBin(Task):
 
     def interact(self, scene: Scene) -> None:
         for number, item in enumerate(self.items):
-            if scene.holder(item) and scene.position(item)[2] > self.half + LIFTED:
-                scene.data.userdata[number] = 1.0
+            place = scene.position(item)
+            near = bool(np.all(np.abs(place[:2] - BIN) < BIN_INNER + NEAR))
+            held = near and place[2] > self.half + LIFTED and scene.holder(item) is not None
+            ticks = scene.data.userdata[number]
+            if ticks < HELD:
+                scene.data.userdata[number] = ticks + 1 if held else 0
 
     def succeeded(self, scene: Scene) -> bool:
-        return all(_delivered(scene, item) and self._lifted(scene, item) for item in self.items)
+        return all(_delivered(scene, item) and self._brought(scene, item) for item in self.items)
 
     def failed(self, scene: Scene) -> bool:
         return any(
-            lost(scene, item, AREA) or (_delivered(scene, item) and not self._lifted(scene, item))
+            lost(scene, item, AREA) or (_delivered(scene, item) and not self._brought(scene, item))
             for item in self.items
         )
 
-    def _lifted(self, scene: Scene, item: str) -> bool:
-        """Whether a hand ever lifted it: what was knocked into the bin was not put there."""
-        return bool(scene.data.userdata[self.items.index(item)])
+    def _brought(self, scene: Scene, item: str) -> bool:
+        """Whether a hand ever held it at the bin: what was knocked or thrown in was not put there."""
+        return bool(scene.data.userdata[self.items.index(item)] >= HELD)
 
     def progress(self, scene: Scene) -> float:
         return float(np.mean([_progress(scene, item) for item in self.items]))
