@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from aloe_cli.bench.learning.plan import HUMANS, Budget, Row
+from aloe_core.checkpoint import git_revision
 from aloe_core.contract import load_contract
 from aloe_core.episode.data import EpisodeData, Outcome, Source
 from aloe_core.errors import AloeError
@@ -86,6 +87,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
         "intervention_rate": last["intervention_rate"],
         "episode_length_s": last["mean_length_s"],
         "curve": curve,
+        "revision": git_revision(),
         "wall_s": round(time.monotonic() - start, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,10 +29,11 @@ def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
 
 def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
     """Return one table a task and human, methods by mean final success."""
+    ran = sorted({(row.get("revision") or "not recorded")[:12] for row in rows})
     lines = [
         "# Learning benchmark",
         "",
-        f"{facts['hardware']}; revision {facts['revision']}.",
+        f"{facts['hardware']}; table of revision {facts['revision'][:12]}, runs of {', '.join(ran)}.",
         "",
         facts["budget_text"],
     ]
