@@ -140,7 +140,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     ranks = [load_file(tmp_path / f"rank{r}.safetensors")["weights"] for r in range(2)]
     assert torch.equal(*ranks)
     torch.testing.assert_close(ranks[0], alone.weights(), rtol=1e-4, atol=1e-6)
