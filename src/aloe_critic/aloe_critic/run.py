@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RUNS = ".runs"  # beside the checkpoints; a dot keeps it out of their list
+PHASES = "[0-9][0-9]-"  # what the names of saved phases begin with, see Loop
 _FILE = "run.json"
 
 
@@ -41,13 +42,15 @@ class Run:
     @property
     def resumes(self) -> bool:
         """Whether there is something to go on from."""
-        return self.bags is not None and any(self.path.glob("*.safetensors"))
+        return self.bags is not None and any(self.path.glob(f"{PHASES}*.safetensors"))
 
     def begin(self, bags: Sequence[str]) -> None:
-        """Make the folder, empty of other requests' states, and note the bags that this run learns from."""
+        """Make the folder, empty of other requests' states and curves, and note the bags that this run learns from."""
         self.bags = list(bags)
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.finish()
+        for events in self.path.glob("events.*"):
+            events.unlink()
         part = self.path / f"{_FILE}.partial"
         part.write_text(json.dumps({"asked": self.asked, "bags": self.bags}))
         part.replace(self.path / _FILE)
@@ -59,6 +62,6 @@ class Run:
             self.path.parent.rmdir()
 
     def finish(self) -> None:
-        """Drop what only an unfinished run needs; the curves stay."""
-        for file in (*self.path.glob("*.safetensors"), *self.path.glob("*.partial"), self.path / _FILE):
+        """Drop what only a run that can be gone on with needs; the curves and the batch of a bad step stay."""
+        for file in (*self.path.glob(f"{PHASES}*.safetensors"), *self.path.glob("*.partial"), self.path / _FILE):
             file.unlink(missing_ok=True)

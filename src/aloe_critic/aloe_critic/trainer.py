@@ -8,7 +8,8 @@ import os
 import random
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from aloe_critic.evaluation.gate import load_thresholds
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned, Progress
 from aloe_critic.learners import method as find_method
-from aloe_critic.loop import Loop
+from aloe_critic.loop import Loop, Stopped
 from aloe_critic.monitor import Monitor
 from aloe_critic.replay import Replay, ReplayStore, load_bags
 from aloe_critic.replay.bags import find_bags
@@ -97,12 +98,13 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
             if init:
                 job.start_from(init)
-            with job.loop.signals():
+            with job.loop.signals(), _ending(run):
                 learned = learn(job)
         learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
         path = root / run.path.name
         if distributed.is_chief():
-            _pass_gate(request, contract, hyper, learned, run)
+            with _ending(run):
+                _pass_gate(request, contract, hyper, learned, run, init.directory if init else None)
             path = publish(root, request.method, learned, hyper, contract, parent)
             run.finish()
         distributed.wait()
@@ -147,13 +149,28 @@ def _check_gate(request: TrainRequest) -> None:
         find_bags(request.held_out)
 
 
-def _pass_gate(request: TrainRequest, contract: RobotContract, hyper: Hyper, learned: Learned, run: Run) -> None:
-    """AloeError with the figure that failed if what was learned must not be published; the run's folder keeps it."""
+@contextmanager
+def _ending(run: Run) -> Iterator[None]:
+    """A run that failed is not gone on with: asked for again it would fail again, and never see newer bags."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except AloeError:
+        if distributed.is_chief():
+            run.finish()
+        raise
+
+
+def _pass_gate(
+    request: TrainRequest, contract: RobotContract, hyper: Hyper, learned: Learned, run: Run, parent: Path | None
+) -> None:
+    """AloeError with the figure that failed if what was learned must not be published; it is kept under `.runs`."""
     if not request.gate:
         return
     thresholds = load_thresholds(Path(request.gate))
     # Loaded again: the policy that training began with has become the new one.
-    previous = find_init(request, contract, Path(request.checkpoint_dir))
+    previous = load_models(parent, contract) if parent else None
     new = Models(learned.policy, learned.critic, _config(learned, hyper), run.path.name, run.path)
     decision = decide(new, previous, request.held_out, contract, thresholds)
     learned.metrics |= decision.metrics

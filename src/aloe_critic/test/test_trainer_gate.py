@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -58,6 +59,20 @@ def test_a_refused_update_names_the_figure_and_is_kept_but_not_published(folder)
     assert latest(folder / "checkpoints") == before
     kept = Path(str(caught.value).split("It is kept in ")[1].rstrip("."))
     assert "held_out_spearman" in read_manifest(kept).metrics
+
+
+def test_after_a_refusal_the_same_request_begins_anew_and_sees_newer_bags(folder):
+    gate = LOOSE + "max_ece: null\nmax_deviation: 1.0e-9\n"
+    with pytest.raises(AloeError, match="Update refused"):
+        train(request(folder, gate=gate))
+    shutil.copytree(folder / "held_out/held_out0", folder / "learn/newer")
+    seen = []
+    try:
+        with pytest.raises(AloeError, match="Update refused"):
+            train(request(folder, gate=gate), lambda phase, step, steps, _: seen.append((phase, step, steps)))
+    finally:
+        shutil.rmtree(folder / "learn/newer")
+    assert ("reading bags", 3, 3) in seen and any(phase == "critic" for phase, *_ in seen)
 
 
 def test_an_update_that_passes_is_published_with_what_the_gate_saw(folder):

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from aloe_cli import paths
 from aloe_cli.bench import critic_data
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.command import VerbApp
+from aloe_cli.overrides import parse
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import Stages
 from aloe_core.checkpoint import list_checkpoints
@@ -80,7 +80,9 @@ def critic(
         unknown = [name for name in names if name not in METHODS]
         if unknown:
             raise AloeError(f"methods: no method {unknown[0]!r}: expected some of {', '.join(METHODS)}.")
-        plan = critic_data.Plan(unseen=episodes, overrides=_overrides(set_ or []))
+        overrides = parse(set_)
+        make_hyper(overrides)  # says what is unknown, before anything runs
+        plan = critic_data.Plan(unseen=episodes, overrides=overrides)
         with tempfile.TemporaryDirectory(prefix="aloe-bench-") as work:
             made = critic_data.make(plan, names, robot, Path(work), say)
             held_out = [
@@ -170,17 +172,6 @@ def _mean(critics: list[dict[str, Any]]) -> dict[str, float | None]:
         values = [c["figures"][name]["value"] for c in critics if c["figures"][name]["value"] is not None]
         row[name] = sum(values) / len(values) if values else None
     return row
-
-
-def _overrides(words: list[str]) -> dict[str, Any]:
-    overrides = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not (key and separator):
-            raise AloeError(f"--set {word!r}: expected KEY=VALUE.")
-        overrides[key] = yaml.safe_load(value)
-    make_hyper(overrides)
-    return overrides
 
 
 def _print(rows: dict[str, dict[str, float | None]], speed: float) -> None:

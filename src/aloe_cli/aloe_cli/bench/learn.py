@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
@@ -18,8 +17,10 @@ import typer
 import yaml
 
 from aloe_cli import paths
+from aloe_cli.bench.hardware import hardware
 from aloe_cli.bench.learning import plan, row, table
 from aloe_cli.command import VerbApp
+from aloe_cli.overrides import parse
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import Stages
 from aloe_core.checkpoint import git_revision
@@ -58,7 +59,7 @@ def learn(
 ) -> dict[str, Any]:
     """Run what is missing in --work, then write the table of everything asked for."""
     robot = str(paths.contract(contract).resolve())
-    overrides = _overrides(set_ or [])
+    overrides = parse(set_)
     make_hyper(overrides)
     levels = _levels(tasks)
     asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
@@ -66,7 +67,7 @@ def learn(
     _same_budget(work, limits, robot)
     found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     facts = {
-        "hardware": f"{_cpu()}, {os.cpu_count()} cores, no GPU used",
+        "hardware": f"{hardware()}, no GPU used",
         "revision": git_revision() or "unknown",
         "budget": asdict(limits),
         "budget_text": _budget_text(limits),
@@ -142,20 +143,3 @@ def _levels(tasks: str) -> dict[str, str]:
         make_task(task, level, "train")  # says what is unknown
         levels[task] = level
     return levels
-
-
-def _overrides(words: list[str]) -> dict[str, Any]:
-    overrides = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not (key and separator):
-            raise AloeError(f"--set {word!r}: expected KEY=VALUE.")
-        overrides[key] = yaml.safe_load(value)
-    return overrides
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()

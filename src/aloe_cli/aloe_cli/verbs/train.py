@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
 from aloe_cli import paths
 from aloe_cli.command import VerbApp
+from aloe_cli.overrides import parse
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import Stages
-from aloe_core.errors import AloeError
 from aloe_critic.hyper import load_hyper
 from aloe_critic.learners import METHODS
 from aloe_critic.trainer import TrainRequest, train
@@ -25,7 +24,8 @@ app = VerbApp(help="Train a policy and its critic from a folder of bags.")
 @app.command()
 def train_(
     bags: Annotated[
-        list[Path], typer.Option("--bags", help="Bag, or folder of bags; may be given again.", metavar="DIR")
+        list[str],
+        typer.Option("--bags", help="Bag, folder of bags, or URL; may be given again.", metavar="DIR"),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints to publish into.", metavar="DIR")],
     method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = "aloe_select",
@@ -41,7 +41,7 @@ def train_(
         Path | None, typer.Option(help="Thresholds that an update must reach to be published.", metavar="FILE")
     ] = None,
     held_out: Annotated[
-        list[Path] | None, typer.Option(help="Bags that the gate judges by; may be given again.", metavar="DIR")
+        list[str] | None, typer.Option(help="Bags that the gate judges by; may be given again.", metavar="DIR")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished run could be gone on with.")] = False,
     contract: ContractOption = None,
@@ -51,7 +51,7 @@ def train_(
     Ctrl-C or SIGTERM finishes the step and saves; the same command then goes on. Runs under torchrun as it is.
     """
     request = TrainRequest(
-        bag_dirs=[str(folder) for folder in bags],
+        bag_dirs=bags,
         checkpoint_dir=str(out),
         contract=str(paths.contract(contract)),
         method=method,
@@ -59,8 +59,8 @@ def train_(
         replay_dir=str(replay) if replay else "",
         fresh=fresh,
         gate=str(gate) if gate else "",
-        held_out=[str(folder) for folder in held_out or []],
-        overrides=(load_hyper(hyper) if hyper else {}) | _overrides(set_ or []),
+        held_out=held_out or [],
+        overrides=(load_hyper(hyper) if hyper else {}) | parse(set_),
     )
     if int(os.environ.get("RANK", "0")) > 0:  # of torchrun's processes the first one speaks
         train(request)
@@ -71,13 +71,3 @@ def train_(
         Console(stderr=True).print(f"set aside: {bag}: {reason}", highlight=False)
     print(f"{result.uri}: {method} on {result.episodes} episodes, {result.transitions} windows, {result.wall_s:.0f} s.")
     return vars(result)
-
-
-def _overrides(words: list[str]) -> dict[str, Any]:
-    overrides = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not (key and separator):
-            raise AloeError(f"--set {word!r}: expected KEY=VALUE.")
-        overrides[key] = yaml.safe_load(value)
-    return overrides
