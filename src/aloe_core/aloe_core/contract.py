@@ -91,6 +91,45 @@ class Staleness(_Section):
     teleop: float = Field(gt=0)
 
 
+class Workspace(_Section):
+    """Box that an end effector stays in: corners in m, in the model's base (world) frame."""
+
+    min: tuple[float, float, float]
+    max: tuple[float, float, float]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Workspace:
+        if not all(low < high for low, high in zip(self.min, self.max, strict=True)):
+            raise ValueError(f"min below max along every axis, got {list(self.min)} and {list(self.max)}")
+        return self
+
+
+class ModelGroup(_Section):
+    """A joint group's place in the model: its end effector is a site or a body."""
+
+    end_effector: str
+    workspace: Workspace | None = None
+
+
+class Model(_Section):
+    """Kinematic and collision model with the contract's joint names; see `aloe_core.kinematics`.
+
+    `file` is an MJCF or URDF file, relative to the contract or package://<ROS package>/<path in its share folder>;
+    `module` is a Python module whose `kinematic_model()` returns a mujoco.MjModel.
+    """
+
+    file: str = ""
+    module: str = Field(default="", pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?$")
+    groups: dict[str, ModelGroup] = Field(min_length=1)
+    min_distance: float | None = Field(default=None, ge=0, le=1)  # m, between collision geometry of any two groups
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if bool(self.file) == bool(self.module):
+            raise ValueError("either file or module")
+        return self
+
+
 class RobotContract(_Section):
     """Validated contract. Vectors of states and actions follow the order of `joints`."""
 
@@ -102,6 +141,15 @@ class RobotContract(_Section):
     chunk: Chunk
     takeover: Takeover
     staleness: Staleness
+    model: Model | None = None
+    folder: Path | None = Field(default=None, exclude=True, repr=False)  # of the file, set by `load_contract`
+
+    @model_validator(mode="after")
+    def _known_groups(self) -> RobotContract:
+        for group in self.model.groups if self.model else ():
+            if group not in self.groups:
+                raise ValueError(f"model.groups among the joints' groups ({', '.join(self.groups)}), got {group!r}")
+        return self
 
     @model_validator(mode="after")
     def _unique(self) -> RobotContract:
@@ -119,6 +167,16 @@ class RobotContract(_Section):
     @property
     def joint_names(self) -> list[str]:
         return [j.name for j in self.joints]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Joint groups (arms) in the order in which `joints` names them first."""
+        return tuple(dict.fromkeys(j.group for j in self.joints))
+
+    @cached_property
+    def group_of(self) -> np.ndarray:
+        """For each joint the index of its group in `groups`, int [joints]."""
+        return np.array([self.groups.index(j.group) for j in self.joints], dtype=np.intp)
 
     @property
     def camera_names(self) -> list[str]:
@@ -167,7 +225,11 @@ class RobotContract(_Section):
 
     @cached_property
     def hash(self) -> str:
-        """Identity of what data and policies depend on (not of topics, buttons or rate limits), 16 hex digits."""
+        """Identity of what data and policies depend on, 16 hex digits.
+
+        Not of topics, buttons, rate limits, takeover, staleness or the model: they bound what is executed, which a bag
+        records step by step, and change neither the meaning of a vector nor that of a chunk.
+        """
         identity = {
             "cameras": [[c.name, c.width, c.height, c.rate_hz] for c in self.cameras],
             "joints": [[j.name, j.unit, j.min, j.max] for j in self.joints],
@@ -190,7 +252,7 @@ def load_contract(path: str | Path) -> RobotContract:
     if not isinstance(data, dict):
         raise bad_value(path, "(document)", type(data).__name__, "a mapping of contract keys")
     try:
-        return RobotContract.model_validate(data)
+        return RobotContract.model_validate(data).model_copy(update={"folder": path.resolve().parent})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"]) or "(document)"

@@ -11,6 +11,7 @@ import numpy as np
 from aloe_core.errors import AloeError
 from aloe_sim.meshes import decimate, read_stl
 from aloe_sim.robots.base import Arm, Robot, servo
+from aloe_sim.robots.kinematic import kinematic
 from aloe_sim.scene import ALL_BITS, ARM_BITS, furnish
 
 GRIPPER_RANGE = (0.017, 0.057)  # m, finger joint: shut, 8 cm open
@@ -70,6 +71,11 @@ class Aloha(Robot):
             _fingers(spec, arm)
         _cameras(spec)
         return spec
+
+
+def kinematic_model() -> mujoco.MjModel:
+    """What a contract's `model.module` names; see `aloe_sim.robots.kinematic`."""
+    return kinematic(Aloha())
 
 
 def _assets() -> Path:

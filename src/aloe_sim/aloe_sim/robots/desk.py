@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from aloe_sim.robots.base import Arm, Robot, servo
+from aloe_sim.robots.kinematic import kinematic
 from aloe_sim.scene import ALL_BITS, ARM_BITS, furnish
 
 _BASE = np.array([0.0, 0.90, 0.0])  # m: at the far edge, facing the operator
@@ -68,6 +69,11 @@ class Desk(Robot):
         away, up = 0.57, 1.0
         spec.worldbody.add_camera(name="overhead", pos=[0, -0.04, up], fovy=29, xyaxes=[1, 0, 0, 0, up, away])
         return spec
+
+
+def kinematic_model() -> mujoco.MjModel:
+    """What a contract's `model.module` names; see `aloe_sim.robots.kinematic`."""
+    return kinematic(Desk())
 
 
 def _arm(spec: mujoco.MjSpec) -> None:
