@@ -10,13 +10,11 @@ from typing import Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from aloe_core.contract_takeover import Takeover
 from aloe_core.errors import AloeError, bad_value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from aloe_core.section import Section as _Section
 
 
 class Camera(_Section):
@@ -68,18 +66,6 @@ class Chunk(_Section):
         if self.execute > self.horizon:
             raise ValueError(f"execute at most horizon, got {self.execute} and {self.horizon}")
         return self
-
-
-class Takeover(_Section):
-    """Joystick buttons, leader topic and the largest leader-follower difference at engagement (rad)."""
-
-    joy_topic: str
-    leader_topic: str
-    deadman_button: int = Field(ge=0, le=63)
-    estop_button: int = Field(ge=0, le=63)
-    success_button: int = Field(ge=0, le=63)
-    failure_button: int = Field(ge=0, le=63)
-    alignment_tolerance: float = Field(gt=0)
 
 
 class Staleness(_Section):
@@ -149,6 +135,10 @@ class RobotContract(_Section):
         for group in self.model.groups if self.model else ():
             if group not in self.groups:
                 raise ValueError(f"model.groups among the joints' groups ({', '.join(self.groups)}), got {group!r}")
+        for key, names in self.takeover.named_groups().items():
+            for group in names:
+                if group not in self.groups:
+                    raise ValueError(f"{key} among the joints' groups ({', '.join(self.groups)}), got {group!r}")
         return self
 
     @model_validator(mode="after")
