@@ -18,6 +18,7 @@ class Observation:
     instruction: str
     seed: int = 0  # of the episode; makes sampling repeatable
     chunk_number: int = 0  # policy chunks inferred before this one in the episode
+    objects: np.ndarray | None = None  # float32 [P], poses in place of images; simulation only
 
 
 @dataclass(frozen=True)

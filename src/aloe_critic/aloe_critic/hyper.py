@@ -22,6 +22,8 @@ class Hyper(BaseModel):
     threads: int = Field(0, ge=0)  # torch threads; 0 = as torch finds them (cores, OMP_NUM_THREADS)
     # Of matrix products; auto = bfloat16 where the processor has instructions for it (measured: 2.5 times as fast).
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Under torchrun: ddp keeps a policy whole on every process, fsdp splits it while it is fitted, auto if it is large.
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
 
     # Data
     stride: int = Field(5, ge=1)  # a window starts every `stride` control steps; 5 = once a camera frame at 10 Hz
@@ -55,6 +57,10 @@ class Hyper(BaseModel):
     critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps
     tau: float = Field(0.01, gt=0, le=1)  # Polyak step of the target; the paper's 0.005 needs more steps
     target: Literal["min", "mean", "own"] = "min"  # aggregate over target heads
+    # Of a new critic. A state from which nothing comes is worth `never` = -1 a step for ever, which TD reaches by
+    # gamma^h a backup, hundreds of them; success comes back along an episode in ten or twenty. So begin with never.
+    initial_value: Literal["never", "middle"] = "never"
+    bounded_target: bool = True  # no target beyond the returns there can be; else min over heads digs below them
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn

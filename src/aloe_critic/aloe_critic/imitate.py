@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_policy.flow import UNSAID
-from aloe_policy.model import FlowPolicy, ObsBatch
+from aloe_policy.model import FlowPolicy
 
 STATE_FLOOR = 0.01  # rad or m; a joint that varies less says nothing
 
@@ -61,7 +61,7 @@ def refit(policy: FlowPolicy, job: Job, examples: Examples, phase: str = "actor"
 def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: float, phase: str) -> float:
     """Flow matching end to end; returns the last tenth's mean loss."""
     hyper, windows = job.hyper, examples.windows
-    state, text = job.replay.state(), job.replay.text()
+    state = job.replay.state()
     moving = policy.state_std > STATE_FLOOR
     share = distributed.share
 
@@ -73,7 +73,9 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
         drawn = share(policy.head.draw(hyper.bc_batch, state))
         pick, noise, light = share(pick), share(noise), torch.stack([share(part) for part in light])
         obs = windows.obs[pick]
-        batch = ObsBatch(augment(job.replay.pixels(obs), light, hyper), state[obs] + noise, text[obs])
+        batch = job.replay.batch(obs)
+        images = None if batch.images is None else augment(batch.images, light, hyper)
+        batch = replace(batch, images=images, state=batch.state + noise)
         with torch.autocast(hyper.device, torch.bfloat16):
             z = policy.features(batch)
         return policy.flow_loss(
@@ -82,8 +84,9 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
 
     policy.train()
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=1e-4, fused=True)
+    shards = "policy", ("features", "flow_loss")
     result = job.loop.run(
-        Phase(phase, {"policy": policy}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps))
+        Phase(phase, {"policy": policy}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps), shards=shards)
     )
     policy.eval()
     return result
@@ -110,8 +113,11 @@ def fit_head(
 
     policy.head.train()
     optimizer = torch.optim.AdamW(policy.head.parameters(), lr=lr, weight_decay=1e-4, fused=True)
+    shards = "head", ("loss",)
     result = job.loop.run(
-        Phase(phase, {"head": policy.head}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps))
+        Phase(
+            phase, {"head": policy.head}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps), shards=shards
+        )
     )
     policy.head.eval()
     return result

@@ -29,6 +29,13 @@ class ChunkTable:
     z: Tensor  # float32 [rows, Z]
     state: Tensor  # float32 [rows, J]
     max_length: float = 1.0  # control steps by which the windows' rewards are divided
+    failure_cost: float = 0.0  # C_fail, control steps
+
+
+def least_return(gamma: float, table: ChunkTable) -> float:
+    """Return what never succeeding is worth, or failing at once if that is worse: no return lies below it."""
+    never = 1 / (1 - gamma) if gamma < 1 else table.max_length
+    return -max(never, table.failure_cost) / table.max_length
 
 
 def critic_config(policy: FlowPolicy, hyper: Hyper, **changes: object) -> CriticConfig:
@@ -57,6 +64,8 @@ def new_critic(policy: FlowPolicy, hyper: Hyper, table: ChunkTable, **changes: o
     knots = w.chunk[:, critic.rows] - anchor[:, None]
     critic.action_mean.copy_(knots.mean(0))
     critic.action_std.copy_(knots.std(0).clamp_min(0.005))
+    if hyper.initial_value == "never":
+        torch.nn.init.constant_(critic.out.bias, least_return(hyper.gamma, table))
     return critic
 
 
@@ -172,6 +181,7 @@ def fit_critic(
     """TD regression of Q_i on y with a' drawn from `bank` (sample_bank). No gradient reaches the policy."""
     hyper, w = job.hyper, table.windows
     everything = hyper.target_samples >= bank.shape[1]
+    least = least_return(hyper.gamma, table)
 
     def target(network: ChunkCritic, pick: Tensor) -> Tensor:
         after = w.next_obs[pick]
@@ -181,6 +191,7 @@ def fit_critic(
             drawn = torch.randint(bank.shape[1], (len(pick), hyper.target_samples))
             chunks = bank[after[:, None], drawn]
         next_q = network(table.z[after], chunks)
-        return td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
+        y = td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
+        return y.clamp(least, 0.0) if hyper.bounded_target else y
 
     return fit_q(critic, policy, table, job, target, steps, phase)

@@ -14,7 +14,8 @@ class FlowConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cameras: tuple[str, ...]
+    cameras: tuple[str, ...]  # empty where objects are seen instead
+    objects: int = Field(0, ge=0)  # numbers that say where things are, in place of images; simulation only
     height: int  # pixels the encoder sees; frames of another size are resized
     width: int
     state_dim: int

@@ -20,9 +20,10 @@ from aloe_policy.vision import KeypointEncoder
 class ObsBatch:
     """A batch of observations."""
 
-    images: Tensor  # uint8 [B, cameras, 3, H, W], cameras in config order
+    images: Tensor | None  # uint8 [B, cameras, 3, H, W], cameras in config order; None where objects are seen instead
     state: Tensor  # float32 [B, J]
     text: Tensor  # int64 [B, words]
+    objects: Tensor | None = None  # float32 [B, P]
 
 
 class FlowPolicy(nn.Module):
@@ -38,7 +39,8 @@ class FlowPolicy(nn.Module):
         self.knots = len(rows)
         self.encoders = nn.ModuleList(KeypointEncoder(config.channels, config.keypoints) for _ in config.cameras)
         self.words = nn.Embedding(config.text_buckets, config.text_dim, padding_idx=PAD)
-        self.feature_dim = 3 * config.keypoints * len(config.cameras) + config.text_dim + config.state_dim
+        seen = 3 * config.keypoints * len(config.cameras) + config.objects
+        self.feature_dim = seen + config.text_dim + config.state_dim
         dim = self.knots * config.action_dim
         self.head: FlowHead | GaussianHead
         if config.head == "flow":
@@ -61,22 +63,31 @@ class FlowPolicy(nn.Module):
         # Normalisation is part of the weights: a policy without its own statistics is another policy.
         self.register_buffer("state_mean", torch.zeros(config.state_dim))
         self.register_buffer("state_std", torch.ones(config.state_dim))
+        if config.objects:
+            self.register_buffer("objects_mean", torch.zeros(config.objects))
+            self.register_buffer("objects_std", torch.ones(config.objects))
         self.register_buffer("knot_mean", torch.zeros(self.knots, config.action_dim))
         self.register_buffer("knot_std", torch.ones(self.knots, config.action_dim))
 
     def features(self, obs: ObsBatch) -> Tensor:
-        """[B, feature_dim]: keypoints per camera, mean word embedding, normalised state."""
+        """[B, feature_dim]: keypoints per camera or normalised objects, mean word embedding, normalised state."""
+        present = (obs.text != PAD).float()
+        text = self.words(obs.text).sum(1) / present.sum(1, keepdim=True).clamp_min(1)
+        return torch.cat([*self._seen(obs), text, self.normal_state(obs.state)], 1)
+
+    def _seen(self, obs: ObsBatch) -> list[Tensor]:
+        if self.config.objects:
+            assert obs.objects is not None
+            return [(obs.objects - self.objects_mean) / self.objects_std]
+        assert obs.images is not None
         images = obs.images.to(self.state_mean.dtype).div(127.5).sub(1.0)
         if images.shape[-2:] != (self.config.height, self.config.width):
             size = (self.config.height, self.config.width)
             images = F.interpolate(images.flatten(0, 1), size, mode="area").view(*images.shape[:3], *size)
-        points = [
+        return [
             encoder(images[:, i].contiguous(memory_format=torch.channels_last))
             for i, encoder in enumerate(self.encoders)
         ]
-        present = (obs.text != PAD).float()
-        text = self.words(obs.text).sum(1) / present.sum(1, keepdim=True).clamp_min(1)
-        return torch.cat([*points, text, self.normal_state(obs.state)], 1)
 
     def normal_state(self, state: Tensor) -> Tensor:
         return (state - self.state_mean) / self.state_std

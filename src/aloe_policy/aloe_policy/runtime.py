@@ -132,8 +132,9 @@ class FlowRuntime:
         return best, value
 
     def _batch(self, obs: Observation) -> ObsBatch:
+        objects = self._objects(obs)
         images = []
-        for camera in self.contract.cameras:
+        for camera in () if objects is not None else self.contract.cameras:
             image = obs.images.get(camera.name)
             if image is None:
                 raise AloeError(f"Observation: no image of camera {camera.name!r}, which the policy needs.")
@@ -150,10 +151,22 @@ class FlowRuntime:
             )
         words = tokenize(obs.instruction, self.policy.config.text_buckets)
         return ObsBatch(
-            images=torch.stack(images)[None].to(self.device),
+            images=torch.stack(images)[None].to(self.device) if images else None,
+            objects=objects,
             state=torch.from_numpy(np.asarray(obs.state, np.float32))[None].to(self.device),
             text=torch.tensor([words], device=self.device),
         )
+
+    def _objects(self, obs: Observation) -> torch.Tensor | None:
+        wanted = self.policy.config.objects
+        if not wanted:
+            return None
+        if obs.objects is None or obs.objects.shape != (wanted,) or not np.isfinite(obs.objects).all():
+            raise AloeError(
+                f"Policy {self.version} sees {wanted} numbers of a simulated scene in place of images: expected those, "
+                "as run_episode(observe='objects') gives them; no camera can."
+            )
+        return torch.from_numpy(obs.objects)[None].to(self.device)
 
 
 def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> None:
@@ -164,7 +177,7 @@ def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> Non
             "for the native policy."
         )
     for key, got, expected in (
-        ("cameras", list(config.cameras), contract.camera_names),
+        ("cameras", list(config.cameras), [] if config.objects else contract.camera_names),
         ("action_dim", config.action_dim, contract.action_dim),
         ("horizon", config.horizon, contract.chunk.horizon),
         ("execute", config.execute, contract.chunk.execute),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import active_children, get_context, parent_process
+from typing import Literal
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class Job:
     record: bool = True
     randomisation: str = "none"
     disturbances: Disturbances | None = None
+    observe: Literal["images", "objects"] = "images"
 
 
 def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> list[EpisodeData]:
@@ -122,6 +124,7 @@ class _Worker:
             job.variant,
             randomisation=job.randomisation,
             disturbances=job.disturbances,
+            render=job.observe == "images",
         )
         self._policy = job.make_policy() if job.make_policy else None
 
@@ -135,6 +138,7 @@ class _Worker:
             job.human,
             time_limit=job.time_limit,
             record=job.record,
+            observe=job.observe,
         )
 
     def close(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import cv2
 import numpy as np
 
@@ -11,6 +14,7 @@ from aloe_core.episode.data import EpisodeData, Frames, Outcome
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Observation, PolicyRuntime
 from aloe_sim.human import HumanAction, HumanConfig, ScriptedHuman, Supervision
+from aloe_sim.privileged import object_state
 from aloe_sim.station import Station, frame_period
 
 JPEG_QUALITY = 90
@@ -26,18 +30,19 @@ def run_episode(
     time_limit: float = 0.0,
     record: bool = True,
     episode_id: str = "",
+    observe: Literal["images", "objects"] = "images",
 ) -> EpisodeData:
     """Reset `station` to `seed` and run one episode; `policy` may be None only when a person demonstrates.
 
     `time_limit` in s, 0 for the task's own. With `record=False` only the frames a policy looks at are rendered, and
-    the episode returned has no frames.
+    the episode returned has no frames. With `observe="objects"` nothing is rendered: policy and episode get poses.
     """
     if policy is None and supervision != "demonstrate":
         raise AloeError(f"Supervision {supervision} needs a policy to drive; without one only demonstrate works.")
     station.reset(seed)
     person = ScriptedHuman(station, human, seed, supervision, time_limit)
     name = episode_id or f"{station.task_name}_{station.level}_{seed}"
-    cameras = _Cameras(station, supervision, record)
+    cameras = _Cameras(station, supervision, record, observe == "objects")
     driver = _Driver(station, seed, policy, supervision, name)
     limit = round((time_limit or station.time_limit) / station.contract.dt)
     log = _Log()
@@ -46,7 +51,7 @@ def run_episode(
         log.see(station)
         deed = person.update()
         if deed.label is not None or station.tick >= limit:
-            return log.episode(station, deed.label, cameras.frames(), seed, name)
+            return replace(log.episode(station, deed.label, cameras.frames(), seed, name), objects=cameras.objects())
         log.steps.append(driver.answer(deed, cameras))
         station.step(log.steps[-1].executed)
 
@@ -64,9 +69,13 @@ def decode(jpeg: bytes) -> np.ndarray:
 class _Cameras:
     """Frames as they fall due: rendered, encoded, kept."""
 
-    def __init__(self, station: Station, supervision: Supervision, record: bool) -> None:
+    def __init__(self, station: Station, supervision: Supervision, record: bool, blind: bool = False) -> None:
+        """`blind`: look at poses of objects in place of frames."""
         self._station = station
-        self._record = record
+        self._record = record and not blind
+        self._keeps_objects = record and blind
+        self._blind = blind
+        self._objects: list[np.ndarray] = []
         # A person can hand back at any tick, and the policy then looks at the newest frame there is.
         self._all = record or supervision == "supervise"
         self._period = {name: frame_period(station.contract, name) for name in station.contract.camera_names}
@@ -75,6 +84,10 @@ class _Cameras:
 
     def look(self, next_inference: int | None) -> None:
         """Take the frames due now; unless all are wanted, those the inference at that tick will see."""
+        if self._blind:
+            if self._keeps_objects:
+                self._objects.append(object_state(self._station))
+            return
         tick = self._station.tick
         for name, period in self._period.items():
             wanted = self._all or (next_inference is not None and tick <= next_inference < tick + period)
@@ -84,7 +97,13 @@ class _Cameras:
 
     def newest(self) -> dict[str, np.ndarray]:
         """Return the newest frame of each camera, decoded."""
-        return {name: decode(jpegs[-1]) for name, jpegs in self._jpegs.items()}
+        return {} if self._blind else {name: decode(jpegs[-1]) for name, jpegs in self._jpegs.items()}
+
+    def newest_objects(self) -> np.ndarray | None:
+        return object_state(self._station) if self._blind else None
+
+    def objects(self) -> np.ndarray | None:
+        return np.stack(self._objects) if self._keeps_objects else None
 
     def frames(self) -> dict[str, Frames]:
         if not self._record:
@@ -101,7 +120,7 @@ class _Driver:
         self._station = station
         self._seed = seed
         self._policy = policy
-        self._arbiter = Arbiter(station.contract, lockstep=True, start=Mode.RESET)
+        self._arbiter = Arbiter(station.contract, lockstep=True, start=Mode.RESET, model=station.contract_model)
         self._arbiter.update(0, TaskInfo(episode_id, supervision))
         if supervision != "demonstrate":
             self._arbiter.update(0, AskMode(Mode.POLICY, "episode begins"))
@@ -144,6 +163,7 @@ class _Driver:
         observation = Observation(
             stamp=station.stamp,
             images=cameras.newest(),
+            objects=cameras.newest_objects(),
             state=state,
             instruction=station.instruction,
             seed=self._seed,
@@ -193,6 +213,7 @@ class _Log:
             frames=frames,
             chunk_ids=tuple(versions),
             policy_versions=tuple(versions.values()),
+            group_source=np.array([s.group_source for s in steps], np.uint8).reshape(len(steps), -1),
             info={
                 "level": station.level,
                 "variant": station.variant,

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from multiprocessing import Manager, get_context
 from pathlib import Path
 from queue import Queue
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 import yaml
@@ -19,6 +19,7 @@ import yaml
 from aloe_cli import paths
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.bench.learning import plan, row, table
+from aloe_cli.bench.learning.plan import Observe
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
 from aloe_cli.paths import ContractOption
@@ -47,6 +48,9 @@ def learn(
     rounds: Annotated[int, typer.Option(help="Rounds of collecting and learning.", min=1)] = 3,
     demonstrations: Annotated[int, typer.Option(help="Demonstrations of the warm start.", min=1)] = 10,
     episodes: Annotated[int, typer.Option(help="Episodes of each measurement.", min=1)] = 50,
+    observe: Annotated[
+        str, typer.Option(help="images, or objects: poses in place of cameras, which takes the encoder out of it.")
+    ] = "images",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter.", metavar="KEY=VALUE")] = None,
     processes: Annotated[int, typer.Option(help="Runs side by side; 0: one a core.", min=0)] = 0,
     work: Annotated[Path, typer.Option(help="Where finished runs are kept, to go on from.", metavar="DIR")] = Path(
@@ -63,7 +67,9 @@ def learn(
     make_hyper(overrides)
     levels = _levels(tasks)
     asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
-    limits = plan.Budget(demonstrations, rounds, budget, successes, episodes, overrides)
+    if observe not in get_args(Observe):
+        raise AloeError(f"observe = {observe!r}: expected images or objects.")
+    limits = plan.Budget(demonstrations, rounds, budget, successes, episodes, cast(Observe, observe), overrides)
     _same_budget(work, limits, robot)
     found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     facts = {
@@ -83,7 +89,8 @@ def _budget_text(limits: plan.Budget) -> str:
         ends += f" or {limits.successes} successes"
     return (
         f"Each run: {limits.demonstrations} demonstrations, then {limits.rounds} rounds with {ends} in all; "
-        f"measured on {limits.evaluated} episodes. Hyperparameters: {limits.overrides or 'defaults'}."
+        f"measured on {limits.evaluated} episodes; policies see {limits.observe}. "
+        f"Hyperparameters: {limits.overrides or 'defaults'}."
     )
 
 

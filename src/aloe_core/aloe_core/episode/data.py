@@ -54,7 +54,7 @@ class EpisodeData:
     state: np.ndarray  # float32 [T+1, J], joint positions in contract order
     requested: np.ndarray  # float32 [T, A]; NaN where nothing was requested
     executed: np.ndarray  # float32 [T, A]
-    source: np.ndarray  # uint8 [T], Source
+    source: np.ndarray  # uint8 [T], Source; HUMAN when a person holds any joint group
     chunk: np.ndarray  # int32 [T], index into chunk_ids, -1 for none
     chunk_index: np.ndarray  # int32 [T], row within that chunk, -1 for none
     frames: dict[str, Frames]  # camera name -> frames
@@ -62,6 +62,8 @@ class EpisodeData:
     policy_versions: tuple[str, ...] = ()  # of each chunk
     breaks: tuple[int, ...] = ()  # steps whose successor is missing: row t + 1 is not what followed step t
     info: dict[str, object] = field(default_factory=dict)
+    group_source: np.ndarray | None = None  # uint8 [T, G], Source of each joint group; None in older bags
+    objects: np.ndarray | None = None  # float32 [T+1, P], poses in place of frames; simulation only, in no bag
 
     @property
     def steps(self) -> int:

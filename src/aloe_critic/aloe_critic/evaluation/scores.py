@@ -205,14 +205,19 @@ def observe(
     policy: FlowPolicy, ep: EpisodeData, steps: np.ndarray, contract: RobotContract, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """What a policy sees at these steps: features [n, Z] and state [n, J]."""
+    words = torch.tensor(tokenize(ep.instruction, policy.config.text_buckets), device=device)
+    state = torch.from_numpy(ep.state[steps]).to(device)
+    if policy.config.objects:
+        if ep.objects is None:
+            raise AloeError(f"Episode {ep.episode_id}: holds no poses of objects, which this policy sees.")
+        seen = torch.from_numpy(ep.objects[steps]).to(device)
+        return policy.features(ObsBatch(None, state, words.expand(len(steps), -1), seen)).float(), state
     frames = decode_episode(ep, contract)
     views = []
     for camera in contract.camera_names:
         used, images = frames[camera]
         newest = ep.frames[camera].newest(ep.stamps[steps]).clip(0)
         views.append(images[np.searchsorted(used, newest)])
-    words = torch.tensor(tokenize(ep.instruction, policy.config.text_buckets), device=device)
-    state = torch.from_numpy(ep.state[steps]).to(device)
     parts = []
     for pick in torch.arange(len(steps)).split(BATCH):
         images = torch.from_numpy(np.stack([view[pick.numpy()] for view in views], 1)).permute(0, 1, 4, 2, 3)

@@ -49,7 +49,7 @@ def iterate(
     rows = driven_rows(whole, method)
     windows = cut(whole, max_length)
     job.progress("features", 0, 1, 0.0)
-    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), max_length)
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), max_length, failure_cost)
     critic = critic or new_critic(policy, hyper, table, **critic_changes)
 
     metrics: dict[str, object] = {"windows": len(windows), "max_length": max_length, "failure_cost": failure_cost}

@@ -12,6 +12,7 @@ from aloe_critic.imitate import STATE_FLOOR, Examples, fit, fit_head
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import demonstrations
 from aloe_critic.replay import Replay, Windows
+from aloe_critic.replay.objects import ObjectReplay
 from aloe_policy.config import FlowConfig
 from aloe_policy.model import FlowPolicy
 
@@ -33,8 +34,14 @@ def learn(job: Job) -> Learned:
 
 def new_policy(contract: RobotContract, hyper: Hyper, replay: Replay, windows: Windows, rows: Tensor) -> FlowPolicy:
     """Return an untrained policy with the normalisation of these windows."""
-    config = FlowConfig.for_contract(contract, keypoints=hyper.keypoints, width_head=hyper.width_head)
-    policy = FlowPolicy(config)
+    sees: dict[str, object] = {"keypoints": hyper.keypoints}
+    objects = replay.objects() if isinstance(replay, ObjectReplay) else None
+    if objects is not None:
+        sees = {"cameras": (), "objects": objects.shape[1]}
+    policy = FlowPolicy(FlowConfig.for_contract(contract, width_head=hyper.width_head, **sees))
+    if objects is not None:
+        policy.objects_mean.copy_(objects.mean(0))
+        policy.objects_std.copy_(objects.std(0).clamp_min(STATE_FLOOR))
     state = replay.state()[windows.obs[rows]]
     policy.state_mean.copy_(state.mean(0))
     policy.state_std.copy_(state.std(0).clamp_min(STATE_FLOOR))

@@ -26,7 +26,7 @@ def learn(job: Job) -> Learned:
     critic, scale = kept_critic(job, policy)
     windows = job.replay.windows(gamma=hyper.gamma, max_length=scale[0], failure_cost=scale[1])
     rows = driven_rows(windows, "iql")
-    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), scale[0])
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), *scale)
     critic = critic or new_critic(policy, hyper, table)
     value = ValueNet(policy.feature_dim, hyper.critic_width, 1)
     metrics: dict[str, object] = {"windows": len(windows)}

@@ -27,7 +27,7 @@ def learn(job: Job) -> Learned:
     rows = driven_rows(windows, "qc")
     policy = job.policy_to_refit("qc")
     z, loss = refit(policy, job, Examples(windows, rows), "cloning")
-    table = ChunkTable(windows, z, job.replay.state(), scale[0])
+    table = ChunkTable(windows, z, job.replay.state(), *scale)
     critic = critic or new_critic(policy, hyper, table)
     bank = sample_bank(policy, critic, table, hyper, n)
     metrics: dict[str, object] = {"windows": len(windows), "actor_loss": loss}

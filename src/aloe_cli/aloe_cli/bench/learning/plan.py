@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from aloe_core.errors import AloeError
 from aloe_sim.human import HumanConfig
 from aloe_sim.skill import PRESETS, Skill
 
+Observe = Literal["images", "objects"]
 # Of the person who takes over. Imitation looks good only with a near-perfect one, so every table says which.
 HUMANS = {
     "skilled": HumanConfig(correction=Skill(speed_spread=0.05, aim_spread=0.001, wobble=0.001)),
@@ -58,6 +59,7 @@ class Budget:
     interaction: float = 300.0  # s of robot time over all rounds, both drivers; resets are free
     successes: int = 0  # successful supervised episodes over all rounds; 0 = no limit
     evaluated: int = 50  # autonomous episodes after the warm start and after each round
+    observe: Observe = "images"  # objects: poses in place of cameras, no encoder to learn
     overrides: dict[str, Any] = field(default_factory=dict)  # of aloe_critic.hyper
 
 

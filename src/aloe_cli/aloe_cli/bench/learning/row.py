@@ -22,6 +22,7 @@ from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job, Progress
 from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
+from aloe_critic.replay.objects import ObjectReplay
 from aloe_critic.trainer import publish
 from aloe_policy.config import FlowConfig
 from aloe_policy.runtime import FlowRuntime, load_models, load_runtime
@@ -38,7 +39,7 @@ def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lam
     final = Path(out) / "warm" / row.warm_key
     if final.is_dir():
         return next(final.glob("v0001*"))
-    replay = _new_replay(contract)
+    replay = _new_replay(contract, budget)
     for episode in _demonstrations(row, budget, contract):
         replay.add(episode)
     part = final.with_suffix(".partial")
@@ -58,7 +59,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     root = Path(out) / "runs" / row.key
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    replay = _new_replay(contract)
+    replay = _new_replay(contract, budget)
     for episode in _demonstrations(row, budget, contract):
         replay.add(episode)
     shutil.copytree(checkpoint, root / checkpoint.name)
@@ -66,7 +67,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
 
     interaction, successes = 0.0, 0
     curve = [_point(row, budget, contract, checkpoint, 0.0, 0, None)]
-    station = Station(load_contract(contract), row.task, row.level)
+    station = Station(load_contract(contract), row.task, row.level, render=budget.observe == "images")
     for number in range(1, budget.rounds + 1):
         say(f"{row.key}: round {number}, collecting")
         episodes = _collect(row, budget, contract, station, checkpoint, number)
@@ -97,14 +98,15 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     return result
 
 
-def _new_replay(contract: str) -> Replay:
+def _new_replay(contract: str, budget: Budget) -> Replay:
     robot = load_contract(contract)
-    return Replay(robot, make_hyper({}).stride, FlowConfig.for_contract(robot).text_buckets)
+    kind = ObjectReplay if budget.observe == "objects" else Replay
+    return kind(robot, make_hyper(budget.overrides).stride, FlowConfig.for_contract(robot).text_buckets)
 
 
 def _demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]:
     """Return the run's demonstrations, the same ones whenever asked for."""
-    job = Episodes(load_contract(contract), row.task, row.level, supervision="demonstrate")
+    job = Episodes(load_contract(contract), row.task, row.level, supervision="demonstrate", observe=budget.observe)
     return collect(job, range(row.seeds(0), row.seeds(0) + budget.demonstrations), processes=1)
 
 
@@ -120,7 +122,7 @@ def _collect(
         budget.successes and good >= budget.successes / budget.rounds
     ):
         seed = row.seeds(number) + len(episodes)
-        episodes.append(run_episode(station, seed, runtime, "supervise", human))
+        episodes.append(run_episode(station, seed, runtime, "supervise", human, observe=budget.observe))
         spent += episodes[-1].steps * episodes[-1].dt
         good += episodes[-1].outcome == Outcome.SUCCESS
     return episodes
@@ -171,6 +173,7 @@ def _point(
         row.level,
         make_policy=functools.partial(load, str(checkpoint), contract),
         record=False,
+        observe=budget.observe,
     )
     found = summarise(collect(job, range(row.eval_seed(), row.eval_seed() + budget.evaluated), processes=1))
     hours = found.mean_length * found.episodes / 3600

@@ -1,0 +1,86 @@
+"""What a new critic says of states it knows nothing of, and what its targets may not leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aloe_critic.features import compute_features
+from aloe_critic.hyper import make_hyper
+from aloe_critic.job import Job
+from aloe_critic.replay import Replay
+from aloe_critic.td import ChunkTable, data_tokens, fit_critic, least_return, new_critic, sample_bank
+from aloe_policy.config import FlowConfig
+from aloe_policy.model import FlowPolicy
+from synthetic import reach_episode, small_contract
+
+CONTRACT = small_contract()
+SMALL = {"critic_width": 32, "critic_layers": 2, "critic_batch": 64, "bank": 4, "threads": 1}
+
+
+def setting(**overrides):
+    """A job, an untrained policy and the table of two successful and two endless episodes."""
+    torch.manual_seed(0)
+    replay = Replay(CONTRACT, stride=5, buckets=512)
+    for seed in range(2):
+        replay.add(reach_episode(CONTRACT, seed))
+    for seed in (2, 3):
+        replay.add(replace(reach_episode(CONTRACT, seed, noise=0.8), end="truncated"))
+    hyper = make_hyper(SMALL | overrides)
+    policy = FlowPolicy(FlowConfig.for_contract(CONTRACT, keypoints=4, width_head=16))
+    windows = replay.windows(gamma=hyper.gamma, max_length=40, failure_cost=40)
+    table = ChunkTable(windows, compute_features(policy, replay), replay.state(), 40, 40)
+    return Job(CONTRACT, replay, hyper, lambda *_: None), policy, table
+
+
+@pytest.mark.parametrize(
+    ("gamma", "failure_cost", "least"),
+    [(0.99, 40, -2.5), (0.99, 200, -5.0), (1.0, 10, -1.0), (1.0, 80, -2.0)],
+)
+def test_least_return_is_never_succeeding_or_failing_at_once(gamma, failure_cost, least):
+    _, _, table = setting()
+    assert least_return(gamma, replace(table, failure_cost=failure_cost)) == pytest.approx(least)
+
+
+def test_a_new_critic_expects_nothing_unless_told_otherwise():
+    job, policy, table = setting()
+    tokens = lambda critic: data_tokens(policy, critic, table)  # noqa: E731
+    with torch.no_grad():
+        critic = new_critic(policy, job.hyper, table)
+        assert critic(table.z[table.windows.obs], tokens(critic)).mean().item() == pytest.approx(
+            least_return(job.hyper.gamma, table), abs=0.2
+        )
+        hyper = make_hyper(SMALL | {"initial_value": "middle"})
+        critic = new_critic(policy, hyper, table)
+        assert critic(table.z[table.windows.obs], tokens(critic)).mean().item() == pytest.approx(-0.5, abs=0.2)
+
+
+def test_values_of_an_endless_episode_stay_at_the_bottom_and_those_of_a_success_rise():
+    """From the middle, TD would need hundreds of target copies to find out that nothing ever comes."""
+    job, policy, table = setting(gamma=0.99, critic_lr=3e-3, tau=0.05)
+    critic = new_critic(policy, job.hyper, table)
+    bank = sample_bank(policy, critic, table, job.hyper, job.hyper.bank)
+    fit_critic(critic, policy, table, bank, job, 200)
+    with torch.no_grad():
+        q = critic(table.z[table.windows.obs], data_tokens(policy, critic, table)).mean(0).squeeze(-1)
+    endless = table.windows.episode >= 2
+    assert q[endless].max() < -1.8, "an endless episode is worth -2.5"
+    assert q[~endless].mean() > q[endless].mean() + 0.3
+
+
+def test_targets_stay_within_the_returns_there_can_be():
+    """Heads that start far apart pull their minimum below any return; bounded targets do not follow."""
+    found = {}
+    for bounded in (True, False):
+        job, policy, table = setting(bounded_target=bounded, tau=1.0, critic_lr=1e-2, gamma=0.99)
+        critic = new_critic(policy, job.hyper, table)
+        with torch.no_grad():
+            critic.out.bias[0] = -40.0
+        bank = sample_bank(policy, critic, table, job.hyper, job.hyper.bank)
+        fit_critic(critic, policy, table, bank, job, 150)
+        with torch.no_grad():
+            q = critic(table.z[table.windows.obs], data_tokens(policy, critic, table))
+        found[bounded] = q[1:].mean().item()
+    assert found[True] > -2.6 and found[False] < -5

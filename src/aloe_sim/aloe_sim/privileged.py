@@ -1,0 +1,36 @@
+"""What a perfect tracker would say of the scene: poses of hands and objects, in place of images.
+
+For benchmarks that ask how methods learn rather than how well a small encoder sees; no robot has this.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aloe_sim.station import Station
+
+_CLOTH_STEP = 2  # of a cloth's vertices, every second one each way
+
+
+def object_state(station: Station) -> np.ndarray:
+    """Return poses in the world frame, float32 [P], m: the same length and order for every episode of a task.
+
+    For each arm the pinch point, two columns of its rotation and the opening; for each item the same of its body, and
+    where it lies as seen from each hand; of a cloth some vertices, seen from each hand as well.
+    """
+    arms = sorted(station.robot.arms)
+    hands = [station.hand(arm) for arm in arms]
+    parts = []
+    for arm, hand in zip(arms, hands, strict=True):
+        parts += [hand.point, hand.rotation[:, :2].ravel(), [station.opening(arm)]]
+    for item in station.task.items:
+        position = station.position(item)
+        parts += [position, station.rotation(item)[:, :2].ravel()]
+        parts += [hand.rotation.T @ (position - hand.point) for hand in hands]
+    if station.model.nflex:
+        side = round(np.sqrt(station.model.nflexvert))
+        vertices = station.data.flexvert_xpos.reshape(side, side, 3)
+        parts.append(vertices[::_CLOTH_STEP, ::_CLOTH_STEP].ravel())
+        corners = vertices[:: side - 1, :: side - 1].reshape(-1, 3)
+        parts += [((corners - hand.point) @ hand.rotation).ravel() for hand in hands]
+    return np.concatenate(parts).astype(np.float32)
