@@ -18,6 +18,7 @@ PYTHON_PACKAGES = [path for path in PACKAGES if (path / "setup.py").exists()]
 # Imported module -> rosdep key, where the two differ. Keys ending in -pip are in requirements/rosdep.yaml.
 KEYS = {
     "cv2": "python3-opencv",
+    "evdev": "python3-evdev",
     "fsspec": "python3-fsspec",
     "gym_aloha": "python3-gym-aloha-pip",
     "gymnasium": "python3-gymnasium-pip",
@@ -28,6 +29,7 @@ KEYS = {
     "mink": "python3-mink-pip",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
+    "ogbench": "python3-ogbench-pip",
     "psutil": "python3-psutil",
     "pydantic": "python3-pydantic",
     "pytest": "python3-pytest",

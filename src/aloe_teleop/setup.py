@@ -19,6 +19,7 @@ setup(
     entry_points={
         "console_scripts": [
             "arbiter_node = aloe_teleop.nodes.arbiter_node:main",
+            "joy_reader = aloe_teleop.nodes.joy_reader:main",
             "takeover_node = aloe_teleop.nodes.takeover_node:main",
             "episode_manager = aloe_teleop.nodes.episode_manager:main",
             "episode_recorder = aloe_teleop.nodes.episode_recorder:main",

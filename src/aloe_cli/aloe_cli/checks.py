@@ -22,7 +22,7 @@ PATIENCE = 60.0  # s a check in its own process may take
 EXECUTABLES = {
     "aloe_sim": ("sim_node", "scripted_human"),
     "aloe_policy": ("policy_node", "camera_node"),
-    "aloe_teleop": ("arbiter_node", "takeover_node", "episode_manager", "episode_recorder"),
+    "aloe_teleop": ("arbiter_node", "joy_reader", "takeover_node", "episode_manager", "episode_recorder"),
     "aloe_critic": ("trainer_node",),
 }
 

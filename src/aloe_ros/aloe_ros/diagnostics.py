@@ -35,15 +35,18 @@ class Diagnostics:
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._publisher)
 
-    def publish(self) -> None:
-        """Publish now; call it as well when something just went wrong."""
+    def status(self) -> DiagnosticStatus:
+        """Return what `report` says now."""
         level, message, values = self._report()
-        status = DiagnosticStatus(
+        return DiagnosticStatus(
             level=level,
             name=self._node.get_fully_qualified_name(),
             message=message,
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
-        array = DiagnosticArray(status=[status])
+
+    def publish(self) -> None:
+        """Publish now; call it as well when something just went wrong."""
+        array = DiagnosticArray(status=[self.status()])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)

@@ -1,6 +1,7 @@
 """QoS profiles of the topic table in docs/architecture.md."""
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 
 def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
@@ -14,6 +15,10 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
 
 DEFAULT = _profile(10)  # values, joy, leader, diagnostics
 LATCHED = _profile(1, latched=True)  # task, mode, status, checkpoint, camera_info
+# Whether a device is there: the lease tells its readers within that time that the process which knows has died.
+PRESENCE = _profile(1, latched=True)
+PRESENCE.liveliness = LivelinessPolicy.AUTOMATIC
+PRESENCE.liveliness_lease_duration = Duration(nanoseconds=500_000_000)
 # Publishers offer these latched: lock-step waits for every message, also for one sent before its reader was matched.
 COMMAND = _profile(200, latched=True)  # commands, executed steps, chunks, teleop commands, episode events
 IMAGE = _profile(50, latched=True)
