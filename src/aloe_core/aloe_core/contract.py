@@ -53,6 +53,7 @@ class Control(_Section):
     joint_states_topic: str
     command_kind: Literal["joint_trajectory", "float64_multi_array"]
     command_topic: str
+    blend: float = Field(default=0.3, ge=0, le=5)  # s from the held command to the policy's chunk, after a hand-back
 
 
 class Chunk(_Section):

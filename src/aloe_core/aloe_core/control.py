@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 
 import numpy as np
 
 from aloe_core.episode.data import Source
-from aloe_core.safety import Clamp
+from aloe_core.motion import Clamp
 from aloe_core.types import Chunk
 
 
@@ -22,6 +23,14 @@ class Mode(IntEnum):
     RESET = 4
 
 
+class LateChunk(Enum):
+    """What the arbiter does when the policy's next chunk is late (missed deadline)."""
+
+    HOLD = "hold"  # run the chunk to its end, then hold the last command until the next one comes
+    SLOW = "slow"  # play the rows after `execute` ever slower, then hold
+    STOP = "stop"  # run the chunk to its end, then HOLD the measured position until a mode is requested
+
+
 class Trigger(Enum):
     """What can change the mode."""
 
@@ -30,7 +39,9 @@ class Trigger(Enum):
     PRESS = auto()
     HAND_BACK = auto()
     RELEASE = auto()
+    REGROUP = auto()
     TELEOP_LOST = auto()
+    DEADLINE = auto()
     ASK_HOLD = auto()
     ASK_POLICY = auto()
     ASK_RESET = auto()
@@ -44,8 +55,11 @@ TRANSITIONS: dict[tuple[Mode, Trigger], Mode] = {
     (Mode.POLICY, Trigger.PRESS): Mode.HUMAN,
     (Mode.POLICY, Trigger.ASK_HOLD): Mode.HOLD,
     (Mode.POLICY, Trigger.ASK_RESET): Mode.RESET,
+    (Mode.POLICY, Trigger.DEADLINE): Mode.HOLD,
     (Mode.HUMAN, Trigger.HAND_BACK): Mode.POLICY,
     (Mode.HUMAN, Trigger.RELEASE): Mode.HOLD,
+    (Mode.HUMAN, Trigger.REGROUP): Mode.HUMAN,
+    (Mode.HUMAN, Trigger.DEADLINE): Mode.HUMAN,
     (Mode.HUMAN, Trigger.TELEOP_LOST): Mode.HOLD,
     (Mode.HUMAN, Trigger.ASK_HOLD): Mode.HOLD,
     (Mode.HUMAN, Trigger.ASK_RESET): Mode.RESET,
@@ -73,7 +87,10 @@ class RobotState:
 
 @dataclass(frozen=True)
 class Teleop:
-    """A person's command; `joints` are contract indices of `positions`, other joints keep their command."""
+    """A person's command; `joints` are contract indices of `positions`.
+
+    The person holds the joint groups of `joints` (all if there are none); their other joints keep their command.
+    """
 
     stamp: int  # ns, of the robot state that was answered
     engaged: bool  # dead-man held
@@ -83,9 +100,10 @@ class Teleop:
 
 @dataclass(frozen=True)
 class EstopButton:
-    """Level of an e-stop input."""
+    """Level of an e-stop input, and of the other buttons that must be let go before a reset."""
 
     held: bool
+    others_held: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,7 @@ class Change:
     cause: str
     stamp: int
     sequence: int
+    group_source: tuple[Source, ...] = ()  # of each joint group of the contract
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,7 @@ class Step:
     chunk_id: str = ""
     chunk_index: int = -1
     policy_version: str = ""
+    group_source: tuple[Source, ...] = ()  # of each joint group of the contract
 
 
 @dataclass(frozen=True)
@@ -161,3 +181,12 @@ class Counts:
     stale: int = 0  # ticks held because an input was missing or too old
     fenced: int = 0  # chunks dropped because they were observed before the last mode change
     nonfinite: int = 0  # requests and joint states dropped
+    late_chunks: int = 0  # times a chunk ran past the steps it was meant for
+    old_states: int = 0  # joint states dropped because a newer one had come before
+    clamps: Counter[Clamp] = field(default_factory=Counter)  # ticks, per single reason
+
+    def see(self, clamp: Clamp) -> None:
+        """Count each reason of a tick."""
+        for reason in Clamp:
+            if reason & clamp:
+                self.clamps[reason] += 1

@@ -1,39 +1,20 @@
-"""Keeps every command inside the position, velocity and acceleration limits of the contract.
+"""Keeps every command inside the limits of the contract: position, velocity, acceleration, workspace, arm distance.
 
 This is not a certified safety function: the robot's own limits and e-stop chain stay in charge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntFlag
-
 import numpy as np
 
 from aloe_core.contract import RobotContract
+from aloe_core.envelope import Envelope
+from aloe_core.kinematics import RobotModel
+from aloe_core.motion import Clamp, Motion
+
+__all__ = ["Clamp", "Motion", "SafetyFilter"]
 
 _SAME = 1e-9  # rad or m; a difference this small is rounding, not a clamp
-
-
-class Clamp(IntFlag):
-    """Why an executed action differs from the requested one; values of ExecutedStep.CLAMP_*."""
-
-    NONE = 0
-    POSITION = 1
-    VELOCITY = 2
-    ACCELERATION = 4
-    WORKSPACE = 8
-    NONFINITE = 16
-    STALE = 32
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Commanded motion after a tick, float64 [J] in contract order."""
-
-    position: np.ndarray  # rad (m for grippers)
-    velocity: np.ndarray  # per s, of the last tick
-    request: np.ndarray  # what was asked for, within position limits
 
 
 class SafetyFilter:
@@ -42,10 +23,13 @@ class SafetyFilter:
     * a request within all limits is passed unchanged, bit for bit, once the previous one was reached;
     * position moves at most velocity * dt a tick, velocity changes at most acceleration * dt a tick;
     * it never leaves the position limits, because it never moves faster than it can still brake;
-    * after a jump it closes in on the moving request at a speed it can brake from, so it does not oscillate.
+    * after a jump it closes in on the moving request at a speed it can brake from, so it does not oscillate;
+    * with a model, what would leave the workspace or bring the arms too close is braked (see `Envelope`).
     """
 
-    def __init__(self, contract: RobotContract) -> None:
+    def __init__(self, contract: RobotContract, model: RobotModel | None = None) -> None:
+        """`model` from `aloe_core.kinematics.load_model`; without it workspace and distance are not watched."""
+        self._envelope = Envelope(contract, model) if model is not None else None
         self._dt = contract.dt
         self._lower, self._upper = contract.lower, contract.upper
         self._speed = contract.velocity
@@ -64,7 +48,11 @@ class SafetyFilter:
         wanted = np.asarray(requested, dtype=np.float64)
         if not np.isfinite(wanted).all():
             return self.stop(last)[0], Clamp.NONFINITE
-        return self._move(wanted, last)
+        motion, reasons = self._move(wanted, last)
+        if self._envelope is not None:
+            motion, restrained = self._envelope.restrain(motion, self.stop(last)[0], last)
+            reasons |= restrained
+        return motion, reasons
 
     def stop(self, last: Motion) -> tuple[Motion, Clamp]:
         """Return the next motion of a robot that brakes where it is and then stays."""

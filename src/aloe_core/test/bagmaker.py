@@ -78,7 +78,9 @@ def executed_step(
     chunk_index: int = -1,
     requested: Sequence[float] | None = None,
     episode_id: str = EPISODE,
+    group_sources: Sequence[int] | None = None,
 ) -> bytes:
+    groups = list(contract().groups)
     return cdr(
         EXECUTED,
         header=header(stamp),
@@ -88,6 +90,8 @@ def executed_step(
         requested=np.asarray(executed if requested is None else requested, np.float32),
         executed=np.asarray(executed, np.float32),
         source=source,
+        groups=groups,
+        group_sources=np.array([source] * len(groups) if group_sources is None else group_sources, np.uint8),
         chunk_id=chunk_id,
         chunk_index=chunk_index,
         policy_version="v1" if chunk_id else "",

@@ -1,19 +1,14 @@
 """Timelines: time and events in, the expected decision at each step."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from aloe_core.arbiter import Arbiter
-from aloe_core.contract import load_contract
 from aloe_core.control import (
     TRANSITIONS,
     AskMode,
     EstopButton,
     Mode,
     ResetEstop,
-    RobotState,
     TaskInfo,
     Teleop,
     Tick,
@@ -22,56 +17,20 @@ from aloe_core.control import (
 from aloe_core.episode.data import Source
 from aloe_core.safety import Clamp
 from aloe_core.types import Chunk
-
-CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
-DT = 20_000_000  # ns
-MS = 1_000_000
-J = CONTRACT.action_dim
-HOME = (CONTRACT.lower + CONTRACT.upper) / 2
-ALL = np.arange(J)
-
-
-def state(k: int, position=HOME) -> RobotState:
-    return RobotState(k * DT, np.asarray(position, dtype=np.float64))
-
-
-def chunk(k: int, name: str = "", rows: int = 50, execute: int = 25) -> Chunk:
-    """Row i moves every joint by 0.1 mrad times i."""
-    actions = (HOME + 1e-4 * np.arange(rows)[:, None]).astype(np.float32)
-    return Chunk(name or f"chunk@{k}", k * DT, CONTRACT.dt, actions, execute, "v1")
-
-
-def driving(k: int, offset: float = 0.0) -> Teleop:
-    return Teleop(k * DT, True, ALL, HOME + offset)
-
-
-def released(k: int) -> Teleop:
-    return Teleop(k * DT, False)
-
-
-class Timeline:
-    """Drives an arbiter; `now` follows wall milliseconds given by the test."""
-
-    def __init__(self, lockstep=True, start=Mode.HOLD, **kwargs):
-        self.arbiter = Arbiter(CONTRACT, lockstep=lockstep, start=start, **kwargs)
-        self.now = 0
-
-    def __call__(self, event=None, ms: int = 0):
-        self.now += ms * MS
-        return self.arbiter.update(self.now, event)
-
-    @property
-    def mode(self):
-        return self.arbiter.mode
-
-
-def in_policy(supervision="supervise") -> Timeline:
-    t = Timeline(start=Mode.RESET)
-    t(TaskInfo("e1", supervision))
-    t(state(0))
-    t(AskMode(Mode.POLICY, "episode begins"))
-    return t
-
+from arbiter_timeline import (
+    ALL,
+    CONTRACT,
+    DT,
+    HOME,
+    J,
+    Timeline,
+    chunk,
+    driving,
+    in_policy,
+    released,
+    state,
+    timer_in_policy,
+)
 
 # --- lock-step ---------------------------------------------------------------------------------------------------
 
@@ -183,8 +142,8 @@ def test_under_demonstrate_the_takeover_ends_reset_with_no_hold_step():
     assert (decision.step.source, decision.step.tick, decision.step.stamp) == (Source.HUMAN, 0, 50 * DT)
 
 
-def test_a_joint_the_person_does_not_drive_keeps_its_command():
-    t = in_policy()
+def test_a_joint_of_a_held_arm_that_the_person_does_not_drive_keeps_its_command():
+    t = in_policy("demonstrate")
     step = t(Teleop(0, True, np.array([2, 0]), np.array([HOME[2] + 0.01, HOME[0] - 0.01]))).step
     expected = HOME.copy()
     expected[[2, 0]] += (0.01, -0.01)
@@ -307,14 +266,6 @@ def test_every_mode_can_be_stopped_and_only_a_reset_leaves_the_estop():
 
 
 # --- timer -------------------------------------------------------------------------------------------------------
-
-
-def timer_in_policy() -> Timeline:
-    t = Timeline(lockstep=False)
-    t(TaskInfo("e1", "supervise"))
-    t(state(0))
-    t(AskMode(Mode.POLICY, "go"))
-    return t
 
 
 def test_the_timer_answers_only_ticks_and_holds_until_a_chunk_is_there():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+import bagmaker
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.episode.reader import read_episode
+from aloe_core.episode.transitions import chunk_transitions
 from aloe_core.errors import AloeError
-from bagmaker import DT, Take, contract, executed_step, joint_state, jpeg, labels, take
+from bagmaker import DT, EXECUTED, ROOT, Take, contract, executed_step, joint_state, jpeg, labels, take
 
 
 def test_states_actions_frames_and_labels_are_those_recorded(tmp_path):
@@ -23,6 +26,45 @@ def test_states_actions_frames_and_labels_are_those_recorded(tmp_path):
     assert ep.frames["wrist_left"].jpegs == tuple(jpeg(1, k) for k in range(5))
     assert ep.frames["top"].newest(ep.stamps[[0, 4, 5]]).tolist() == [0, 0, 1]
     assert ep.breaks == ()
+
+
+def test_each_step_says_who_drove_each_arm(tmp_path):
+    writing = Take(tmp_path)
+    for k in range(4):
+        writing.state(k)
+        writing.step(k, source=Source.HUMAN, group_sources=[Source.HUMAN, Source.POLICY if k > 1 else Source.HOLD])
+    writing.state(4)
+    ep = read_episode(writing.writer.close(labels()), contract())
+    assert ep.group_source.tolist() == [[2, 0], [2, 0], [2, 1], [2, 1]]
+    assert set(ep.source) == {Source.HUMAN}
+    cut = chunk_transitions(ep, 10, max_length=100, failure_cost=100)
+    assert cut.start.tolist() == [0, 2] and cut.truncated.tolist() == [True, False]
+
+
+def test_a_bag_from_before_per_arm_takeover_is_read_without_it(tmp_path, monkeypatch):
+    old = (ROOT / "src/aloe_msgs/msg/ExecutedStep.msg").read_text()
+    old = "\n".join(line for line in old.splitlines() if "groups" not in line and "group_sources" not in line)
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    typestore.register(get_types_from_msg(old.replace("uint16", "uint8"), EXECUTED))
+    with monkeypatch.context() as patch:
+        patch.setattr(bagmaker, "store", lambda: typestore)
+        patch.setattr(bagmaker, "message_type", bagmaker.message_type.__wrapped__)
+        patch.setattr(bagmaker, "cdr", older_cdr(typestore))
+        bag = take(tmp_path, steps=5)
+    ep = read_episode(bag, contract())
+    assert ep.group_source is None and ep.steps == 5
+    np.testing.assert_array_equal(ep.source, [Source.POLICY] * 5)
+
+
+def older_cdr(typestore):
+    """Return what stands in for bagmaker.cdr, without the fields that the definition lacks."""
+
+    def cdr(type_name: str, /, **fields) -> bytes:
+        kind = typestore.types[type_name]
+        known = {key: value for key, value in fields.items() if key in kind.__dataclass_fields__}
+        return bytes(typestore.serialize_cdr(kind(**known), type_name))
+
+    return cdr
 
 
 def test_joint_order_follows_names_not_positions(tmp_path):

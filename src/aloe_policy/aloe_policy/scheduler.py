@@ -120,7 +120,8 @@ class ChunkScheduler:
         self._answered = max(self._answered, stamp)
         if chunk_id and self._task is not None and self._task.episode_id == episode_id:
             self._task.executed.add(chunk_id)
-        if source == Source.HOLD and self._chunk is not None and stamp > self._seen_at_publish:
+        holds = source == Source.HOLD or (source == Source.HUMAN and not chunk_id)  # the arms left to the policy
+        if holds and self._chunk is not None and stamp > self._seen_at_publish:
             self._chunk = None
 
     def next_request(self, now: int, clock: float) -> Request | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
+from aloe_core.kinematics import RobotModel, load_model
 from aloe_sim.disturb import Disturbance, Disturbances, Disturber
 from aloe_sim.kinematics import Kinematics, Pose
 from aloe_sim.randomise import Randomiser, add_backdrop, check_level
@@ -185,6 +186,11 @@ class Station(Scene):
     def kinematics(self) -> Kinematics:
         """The robot's arms alone, for whoever plans motion."""
         return Kinematics(self.robot, self.contract.joint_names)
+
+    @cached_property
+    def contract_model(self) -> RobotModel | None:
+        """The contract's model, for the arbiter's safety filter."""
+        return load_model(self.contract)
 
     def close(self) -> None:
         """Free the renderers."""

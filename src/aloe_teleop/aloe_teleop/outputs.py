@@ -11,6 +11,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from aloe_core.contract import RobotContract
 from aloe_core.control import Change, Step
+from aloe_core.episode.data import Source
 from aloe_ros import qos, stamps
 
 
@@ -28,6 +29,11 @@ def floats32(values: np.ndarray) -> array:
     return out
 
 
+def bytes8(sources: tuple[Source, ...]) -> array:
+    """As `floats64`, for who drives each joint group."""
+    return array("B", sources)
+
+
 class Outputs:
     """Publishers of the arbiter: the robot command, control/executed and control/mode."""
 
@@ -35,7 +41,8 @@ class Outputs:
         self._node = node
         self._executed = node.create_publisher(ExecutedStep, "control/executed", qos.COMMAND)
         self._mode = node.create_publisher(ControlMode, "control/mode", qos.LATCHED)
-        self._executed_msg = ExecutedStep(joint_names=contract.joint_names)
+        self._groups = list(contract.groups)
+        self._executed_msg = ExecutedStep(joint_names=contract.joint_names, groups=self._groups)
         self._send_command = self._command_output(node, contract)
 
     def step(self, step: Step) -> None:
@@ -48,6 +55,7 @@ class Outputs:
         msg.requested = array("f") if step.requested is None else floats32(step.requested)
         msg.executed = floats32(step.executed)
         msg.source = int(step.source)
+        msg.group_sources = bytes8(step.group_source)
         msg.chunk_id = step.chunk_id
         msg.chunk_index = step.chunk_index
         msg.policy_version = step.policy_version
@@ -57,7 +65,12 @@ class Outputs:
     def change(self, change: Change) -> None:
         """Publish a mode change; its stamp is the oldest observation that may drive in the new mode."""
         msg = ControlMode(
-            mode=int(change.mode), previous=int(change.previous), cause=change.cause, sequence=change.sequence
+            mode=int(change.mode),
+            previous=int(change.previous),
+            cause=change.cause,
+            sequence=change.sequence,
+            groups=self._groups,
+            group_sources=bytes8(change.group_source),
         )
         stamps.fill(msg.header.stamp, change.stamp)
         self._mode.publish(msg)

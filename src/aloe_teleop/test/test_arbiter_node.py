@@ -7,6 +7,7 @@ import pytest
 import rclpy
 from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, TeleopCommand
 from aloe_msgs.srv import ResetEstop, SetControlMode
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
@@ -14,6 +15,7 @@ from sensor_msgs.msg import JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
 
 from aloe_core.contract import load_contract
+from aloe_core.kinematics import load_model
 from aloe_core.types import Chunk, Inference
 from aloe_ros import qos, stamps
 from aloe_ros.convert import chunk_to_msg, joint_state_msg
@@ -23,6 +25,8 @@ CONTRACT_FILE = Path(__file__).parents[3] / "config/robots/aloha_sim.yaml"
 CONTRACT = load_contract(CONTRACT_FILE)
 DT = 20_000_000
 HOME = (CONTRACT.lower + CONTRACT.upper) / 2
+_ARM = [0.0, -0.518944, 0.680795, 0.0, 1.408945, np.pi / 2, 0.055]
+HOME_POSE = np.array(_ARM * 2)  # hands 0.16 m over the table
 
 
 class Robot(Node):
@@ -61,8 +65,8 @@ class Robot(Node):
         chunk = Chunk(name, k * DT, CONTRACT.dt, actions, 25, "v1")
         self.chunks.publish(chunk_to_msg(Inference(chunk, None, 1, 0.0), CONTRACT))
 
-    def person(self, k: int, engaged: bool) -> None:
-        names = CONTRACT.joint_names if engaged else []
+    def person(self, k: int, engaged: bool, group: str = "") -> None:
+        names = [j.name for j in CONTRACT.joints if engaged and group in ("", j.group)]
         msg = TeleopCommand(device="leader", engaged=engaged, joint_names=names, positions=HOME[: len(names)].tolist())
         stamps.fill(msg.header.stamp, k * DT)
         self.teleop.publish(msg)
@@ -143,6 +147,62 @@ def test_an_episode_with_takeover_hand_back_and_estop_in_lock_step(robot, tmp_pa
         assert robot.spinner.call(robot.reset_estop, ResetEstop.Request()).success
         robot.mode(ControlMode.HOLD)
         assert [s.tick for s in robot.executed] == list(range(6))
+
+
+def test_a_person_takes_one_arm_and_the_policy_keeps_the_other(robot, tmp_path):
+    hold, policy, human = ExecutedStep.SOURCE_HOLD, ExecutedStep.SOURCE_POLICY, ExecutedStep.SOURCE_HUMAN
+    with arbiter(tmp_path / "log"):
+        robot.connect()
+        assert robot.modes[-1].groups == ["left", "right"]
+        robot.state(0)
+        robot.ask(ControlMode.POLICY)
+        robot.chunk(0, "first")
+        assert list(robot.step(0).group_sources) == [policy, policy]
+        robot.person(1, engaged=True, group="left")
+        mode = robot.mode(ControlMode.HUMAN)
+        assert mode.cause == "takeover pressed (left)" and list(mode.group_sources) == [human, policy]
+        robot.state(1)
+        robot.chunk(1, "second")
+        step = robot.step(1)
+        assert (step.source, step.chunk_id, list(step.group_sources)) == (human, "second", [human, policy])
+        assert robot.ask(ControlMode.ESTOP).success
+        assert list(robot.mode(ControlMode.ESTOP).group_sources) == [hold, hold]
+
+
+def test_a_late_chunk_stops_for_good_where_the_parameter_says_so(robot, tmp_path):
+    with arbiter(tmp_path / "log", lockstep_timeout=0.3, late_chunk="stop"):
+        robot.connect()
+        robot.state(0)
+        robot.ask(ControlMode.POLICY)
+        assert robot.mode(ControlMode.HOLD).cause == "the policy's next chunk is late"
+        assert robot.step(0).source == ExecutedStep.SOURCE_HOLD
+
+
+def test_a_command_that_would_leave_the_workspace_is_restrained_recorded_and_counted(robot, tmp_path):
+    with arbiter(tmp_path / "log"):
+        robot.connect()
+        statuses = []
+        robot.create_subscription(DiagnosticArray, "/diagnostics", lambda m: statuses.extend(m.status), qos.DEFAULT)
+        low = HOME_POSE.copy()
+        low[CONTRACT.joint_names.index("left_shoulder")] += 1.0  # the hand under the table
+        robot.joints.publish(joint_state_msg(CONTRACT, 0, HOME_POSE))
+        robot.ask(ControlMode.POLICY)
+        actions = np.tile(low.astype(np.float32), (50, 1))
+        robot.chunks.publish(
+            chunk_to_msg(Inference(Chunk("low", 0, CONTRACT.dt, actions, 50, "v1"), None, 1, 0), CONTRACT)
+        )
+        for k in range(1, 30):
+            robot.step(k - 1)
+            robot.joints.publish(joint_state_msg(CONTRACT, k * DT, HOME_POSE))
+        step = robot.step(29)
+        assert step.clamp_reasons & ExecutedStep.CLAMP_WORKSPACE
+        assert load_model(CONTRACT).points(np.array(step.executed))[0, 2] > -1e-4
+
+        def counted() -> int:
+            values = [{v.key: v.value for v in s.values} for s in statuses if s.name.endswith("arbiter_node")]
+            return int(values[-1]["ticks_workspace"]) if values else 0
+
+        robot.spinner.until(counted, "diagnostics count it")
 
 
 def test_bad_chunks_are_refused_and_waiting_ends_with_a_flagged_hold(robot, tmp_path):

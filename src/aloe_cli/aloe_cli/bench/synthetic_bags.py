@@ -88,6 +88,8 @@ def write_bag(folder: Path, contract: RobotContract, messages: Messages, *, seco
             requested=state[k + 1].astype(np.float32),
             executed=state[k + 1].astype(np.float32),
             source=int(Source.POLICY if policy else Source.HUMAN),
+            groups=list(contract.groups),
+            group_sources=np.full(len(contract.groups), Source.POLICY if policy else Source.HUMAN, np.uint8),
             chunk_id=f"v1/{k // contract.chunk.execute}" if policy else "",
             chunk_index=k % contract.chunk.execute if policy else -1,
             policy_version="v1" if policy else "",

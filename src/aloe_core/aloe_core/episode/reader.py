@@ -65,6 +65,7 @@ def episode_from_bag(bag: Bag, contract: RobotContract) -> EpisodeData:
         chunk_ids=chunk_ids,
         policy_versions=versions,
         breaks=_breaks(steps, stamps, contract),
+        group_source=_group_source(steps),
         info={"path": str(bag.directory), "labels": labels},
     )
 
@@ -79,6 +80,7 @@ class _Step:
     chunk_id: str
     chunk_index: int
     policy_version: str
+    group_source: np.ndarray | None  # uint8 [G]; bags from before per-arm takeover do not say
 
 
 def find_namespace(bag: Bag) -> str:
@@ -135,9 +137,26 @@ def _executed_steps(bag: Bag, decode: Decoder, contract: RobotContract, namespac
                 chunk_id=step.chunk_id,
                 chunk_index=int(step.chunk_index),
                 policy_version=step.policy_version,
+                group_source=_groups_of(step, bag, contract),
             )
         )
     return sorted(steps, key=lambda step: step.tick)
+
+
+def _groups_of(step: Any, bag: Bag, contract: RobotContract) -> np.ndarray | None:
+    if not hasattr(step, "groups"):
+        return None
+    sources = dict(zip(step.groups, step.group_sources, strict=False))
+    missing = [group for group in contract.groups if group not in sources]
+    if missing:
+        raise AloeError(f"{bag.file}: executed step of tick {step.tick}: no source of joint group {missing[0]!r}.")
+    return np.array([sources[group] for group in contract.groups], np.uint8)
+
+
+def _group_source(steps: list[_Step]) -> np.ndarray | None:
+    """Return uint8 [T, G], None if any step does not say."""
+    rows = [step.group_source for step in steps if step.group_source is not None]
+    return np.stack(rows) if len(rows) == len(steps) else None
 
 
 def _cut(steps: list[_Step], bag: Bag) -> list[_Step]:

@@ -59,7 +59,7 @@ def chunk_transitions(
     gamma: float = 0.99,
     stride: int | None = None,
 ) -> Transitions:
-    """Cut an episode into transitions of at most `horizon` steps of one source.
+    """Cut an episode into transitions of at most `horizon` steps of one source (of every joint group).
 
     stride None: disjoint; a policy chunk starts where it really started, other sources are cut every `horizon` steps.
     stride k: a window starts every k steps of each source's run and ends at the run's end at the latest.
@@ -100,6 +100,8 @@ def _runs(ep: EpisodeData, *, split_chunks: bool) -> tuple[np.ndarray, np.ndarra
     usable[list(ep.breaks)] = False
     source_cut = np.ones(steps + 1, bool)
     source_cut[1:-1] = (ep.source[1:] != ep.source[:-1]) | ~usable[1:] | ~usable[:-1]
+    if ep.group_source is not None:  # one arm was taken over or handed back
+        source_cut[1:-1] |= (ep.group_source[1:] != ep.group_source[:-1]).any(axis=1)
     cut = source_cut.copy()
     if split_chunks:
         cut[1:-1] |= ep.chunk[1:] != ep.chunk[:-1]

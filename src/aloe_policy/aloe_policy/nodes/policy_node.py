@@ -142,7 +142,9 @@ class PolicyNode(AloeLifecycleNode):
     def _apply_mode(self) -> None:
         mode = self._mode
         if mode is not None:
-            driving = self._active and mode.mode == ControlMode.POLICY
+            # In HUMAN the policy may keep the joint groups that the person does not hold.
+            drives = mode.mode == ControlMode.POLICY or ExecutedStep.SOURCE_POLICY in mode.group_sources
+            driving = self._active and drives
             with self._lock:
                 self._scheduler.on_mode(driving, mode.sequence, stamps.to_ns(mode.header.stamp))
                 self._advance()

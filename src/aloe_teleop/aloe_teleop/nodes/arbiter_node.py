@@ -16,6 +16,7 @@ from aloe_core.control import (
     Decision,
     EstopButton,
     Event,
+    LateChunk,
     Mode,
     ResetEstop,
     RobotState,
@@ -24,6 +25,8 @@ from aloe_core.control import (
     Tick,
 )
 from aloe_core.errors import AloeError
+from aloe_core.kinematics import load_model
+from aloe_core.motion import Clamp
 from aloe_ros import qos, stamps
 from aloe_ros.convert import JointReader, JointSubsetReader, chunk_from_msg
 from aloe_ros.diagnostics import OK, WARN, Diagnostics
@@ -51,6 +54,16 @@ class ArbiterNode(AloeLifecycleNode):
             low=0.1,
             high=600.0,
         )
+        late_chunk = declare(
+            self,
+            "late_chunk",
+            LateChunk.HOLD.value,
+            "When the policy's next chunk is late: hold the last command after the chunk's last row, play the rows "
+            "after its execute steps ever slower, or stop after its last row until a mode is requested.",
+            choices=[policy.value for policy in LateChunk],
+        )
+        self._late_chunk = LateChunk(late_chunk)
+        self._model = load_model(self._contract)
         self._arbiter: Arbiter | None = None
         self._latest: dict[type, Event] = {}  # task and e-stop button, for an activation after they came
         self._refused_inputs = 0
@@ -88,8 +101,15 @@ class ArbiterNode(AloeLifecycleNode):
 
     def activate(self) -> None:
         start = Mode.RESET if self._lockstep else Mode.HOLD
-        self._arbiter = Arbiter(self._contract, lockstep=self._lockstep, start=start, lockstep_timeout=self._timeout)
-        self._outputs.change(Change(start, start, "start", 0, 0))
+        self._arbiter = Arbiter(
+            self._contract,
+            lockstep=self._lockstep,
+            start=start,
+            lockstep_timeout=self._timeout,
+            late_chunk=self._late_chunk,
+            model=self._model,
+        )
+        self._outputs.change(Change(start, start, "start", 0, 0, self._arbiter.group_source))
         for event in self._latest.values():
             self._update(event)
 
@@ -133,8 +153,10 @@ class ArbiterNode(AloeLifecycleNode):
         self._update(Teleop(stamps.to_ns(msg.header.stamp), msg.engaged, joints, positions))
 
     def _on_joy(self, msg: Joy) -> None:
-        button = self._contract.takeover.estop_button
-        self._update(EstopButton(button < len(msg.buttons) and bool(msg.buttons[button])))
+        takeover = self._contract.takeover
+        pressed = {button for button, level in enumerate(msg.buttons) if level}
+        deadmen = {takeover.deadman_button, *takeover.deadman_buttons.values()}
+        self._update(EstopButton(takeover.estop_button in pressed, bool(pressed & deadmen)))
 
     def _on_task(self, msg: msgs.Task) -> None:
         self._update(TaskInfo(msg.episode_id, msg.supervision))
@@ -200,6 +222,10 @@ class ArbiterNode(AloeLifecycleNode):
             "held_for_missing_input": counts.stale,
             "chunks_fenced": counts.fenced,
             "nonfinite_requests": counts.nonfinite,
+            "late_chunks": counts.late_chunks,
+            "old_joint_states": counts.old_states,
+            "workspace_watched": self._model is not None,
+            **{f"ticks_{reason.name.lower()}": counts.clamps[reason] for reason in Clamp if reason},
             "inputs_refused": self._refused_inputs,
         }
         if self._arbiter.mode is Mode.ESTOP:
