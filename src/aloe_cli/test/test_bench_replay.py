@@ -20,7 +20,7 @@ CONTRACT = ROOT / "config" / "robots" / "aloha_sim.yaml"
 
 def test_the_figures_are_those_of_the_data_that_were_made():
     words = ["--episodes", "5", "--seconds", "1", "--cache-mb", "1", "--measure", "0.1", "--contract", str(CONTRACT)]
-    result = CliRunner().invoke(app, [*words, "--json"])
+    result = CliRunner().invoke(app, [*words, "--hours", "0.01", "--json"])
     assert result.exit_code == 0, result.output
     row = json.loads(result.stdout.splitlines()[-1])
     assert row["episodes"] == 5 and row["recorded_s"] == 5.0 and row["hardware"]
@@ -29,6 +29,9 @@ def test_the_figures_are_those_of_the_data_that_were_made():
     assert row["index_realtime_factor"] > 1 and 0.05 < row["peak_rss_gb"] < 4
     assert row["decoded_gb"] > row["cache_gb"]
     assert "replay" in BENCHMARKS
+    (size,) = row["sizes"]
+    assert size["episodes"] == 36 and size["transitions"] == 36 * 10  # 36 s of episodes of one second
+    assert size["transitions_per_s"] > 0 and 0.05 < size["imports_gb"] < size["peak_rss_gb"] < 4
 
 
 def test_synthetic_bags_are_whole_episodes(tmp_path):
@@ -42,7 +45,12 @@ def test_synthetic_bags_are_whole_episodes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["--episodes", "0"], "episodes = 0"), (["--bags", "nowhere"], "no such folder")]
+    ("words", "says"),
+    [
+        (["--episodes", "0"], "episodes = 0"),
+        (["--hours", "-1"], "hours = -1"),
+        (["--bags", "nowhere"], "no such folder"),
+    ],
 )
 def test_bad_options_are_one_sentence(words, says):
     result = CliRunner().invoke(app, [*words, "--contract", str(CONTRACT)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from aloe_core.episode.data import Outcome, Source
@@ -16,7 +15,7 @@ from aloe_policy.model import FlowPolicy
 
 def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
     """Return the longest episode and C_fail, in control steps."""
-    steps = torch.tensor([float(ep.steps) for ep in replay.episodes])
+    steps = replay.lengths().float()
     success = replay.outcome(Outcome.SUCCESS)
     typical = float(steps[success].mean()) if success.any() else float(steps.mean())
     return hyper.max_length or float(steps.max()), hyper.failure_cost or typical

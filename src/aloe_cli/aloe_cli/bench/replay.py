@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aloe_cli import paths
+from aloe_cli.bench import replay_memory
 from aloe_cli.bench.hardware import hardware
+from aloe_cli.bench.replay_memory import BATCH, BUCKETS, SCORES, STRIDE
 from aloe_cli.bench.synthetic_bags import Messages, write_bag
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
@@ -30,9 +32,6 @@ from aloe_critic.replay.frames import CACHE_BYTES
 from aloe_critic.replay.sampling import human_or_not
 from aloe_critic.replay.store import BLOCKS, FRAMES
 
-BATCH = 256
-STRIDE = 5
-BUCKETS = 512
 COLD_BYTES = 32 << 20
 DISTINCT = 8  # synthetic bags; the rest are copies, which are as much work to read
 
@@ -48,20 +47,33 @@ def replay(
     seconds: Annotated[float, typer.Option(help="Length of a synthetic episode.")] = 8.0,
     cache_mb: Annotated[float, typer.Option(help="Budget for decoded frames.")] = CACHE_BYTES / 2**20,
     measure: Annotated[float, typer.Option(help="Wall seconds of each measurement.")] = 5.0,
+    hours: Annotated[
+        list[float] | None,
+        typer.Option(help="Also measure memory and speed at this size, the episodes counting repeatedly; repeatable."),
+    ] = None,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Index bags, then draw batches of chunk transitions with images before and after.
 
     cold: files dropped from the page cache, hardly any frame is found decoded; warm: after the cache has filled, of a
     data set larger than it; cached: of episodes that fit into it. transitions_per_s is the least of cold and warm.
+    With --hours each size is opened and drawn from in a process of its own (`sizes`).
     """
     robot = load_contract(paths.contract(contract))
-    for name, value in (("episodes", episodes), ("seconds", seconds), ("cache-mb", cache_mb), ("measure", measure)):
+    sizes = [("hours", value) for value in hours or []]
+    for name, value in (
+        *(("episodes", episodes), ("seconds", seconds), ("cache-mb", cache_mb), ("measure", measure)),
+        *sizes,
+    ):
         if value <= 0:
             raise AloeError(f"{name} = {value:g}: expected more than 0.")
     with tempfile.TemporaryDirectory(prefix="aloe-bench-") as work:
         folder = _bags(Path(work), robot, bags or [], episodes, seconds)
-        row = run(folder, Path(work) / "store", robot, cache_bytes=int(cache_mb * 2**20), measure=measure)
+        store, cache = Path(work) / "store", int(cache_mb * 2**20)
+        row = run(folder, store, robot, cache_bytes=cache, measure=measure)
+        row["sizes"] = [
+            replay_memory.measure(store, paths.contract(contract), value, cache, measure) for _, value in sizes
+        ]
     row["hardware"] = hardware()
     _print(row)
     return row
@@ -91,7 +103,7 @@ def run(bags: Path, store_dir: Path, contract: RobotContract, *, cache_bytes: in
     cpu = (time.process_time() - cpu) / (cold * measure)
     del small
     frames = int(data.frame_index().max()) + 1
-    while data.cache.room and data.cache.kept < 0.95 * frames:
+    while data.cache.kept < 0.95 * min(frames, data.cache.capacity):
         _rate(data, windows, everything, 0.1)
     warm = _rate(data, windows, everything, measure)
     share = data.cache.kept / frames
@@ -116,7 +128,7 @@ def run(bags: Path, store_dir: Path, contract: RobotContract, *, cache_bytes: in
         "episodes": len(data.episodes),
         "transitions": len(windows),
         "recorded_s": round(recorded, 1),
-        "store_gb": round(sum(file.stat().st_size for file in store_dir.iterdir()) / 1e9, 3),
+        "store_gb": round(sum(file.stat().st_size for file in store_dir.rglob("*") if file.is_file()) / 1e9, 3),
         "decoded_gb": round(frames * contract.cameras[0].height * contract.cameras[0].width * 3 / 1e9, 3),
         "cache_gb": round(cache_bytes / 1e9, 3),
         "jpeg_bytes": round(float(np.mean([len(j) for f in data.episodes[0].frames.values() for j in f.jpegs]))),
@@ -126,7 +138,7 @@ def run(bags: Path, store_dir: Path, contract: RobotContract, *, cache_bytes: in
 def _open(store_dir: Path, contract: RobotContract, bags: Path, cache_bytes: int) -> tuple[Replay, Windows]:
     data = Replay(contract, STRIDE, BUCKETS, cache_bytes=cache_bytes)
     load_bags(data, [bags], contract, store=ReplayStore(store_dir, contract))
-    return data, data.windows(gamma=0.998, max_length=400, failure_cost=150)
+    return data, data.windows(**SCORES)
 
 
 def _rate(data: Replay, windows: Windows, sampler: Sampler, seconds: float) -> float:

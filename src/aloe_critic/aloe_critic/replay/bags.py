@@ -106,14 +106,9 @@ def load_bags(
         set_aside = _read_into(replay, bags, contract, progress)
     else:
         set_aside = update(store, bags, progress)
-        replay.release = store.release
-        replay.feature_dim = store.feature_dim
-        for bag in bags:
-            entry = store.known(bag.key, bag.signature)
-            if entry is not None and not entry.reason:
-                replay.add(store.episode(entry), checked=True)
-        store.release()
-    if not replay.episodes:
+        entries = ((bag.key, store.known(bag.key, bag.signature)) for bag in bags)
+        replay.attach(store, [key for key, entry in entries if entry is not None and not entry.reason])
+    if not len(replay.episodes):
         reason = f"; the first of {len(set_aside)} set aside: {next(iter(set_aside.values()))}" if set_aside else ""
         raise AloeError(f"{', '.join(map(str, folders))}: no usable bag{reason or '.'}")
     return set_aside

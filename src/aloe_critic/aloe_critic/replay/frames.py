@@ -46,10 +46,10 @@ def decode_episode(ep: EpisodeData, contract: RobotContract) -> dict[str, tuple[
 
 
 class FrameCache:
-    """Decoded frames by number. The frame that has been kept longest makes room for a new one.
+    """Decoded frames by number. Frame n has its place at n modulo the capacity and keeps it until another comes there.
 
     Batches are drawn at random, so that any frame is as likely to be asked for next: to know which was used last
-    would gain nothing.
+    would gain nothing, and to note where each frame is would take memory for every frame there is.
     """
 
     def __init__(self, size: tuple[int, int], budget: int, load: Callable[[int], np.ndarray]) -> None:
@@ -59,11 +59,14 @@ class FrameCache:
         # uint8 [capacity, H, W, 3]; its pages count only once they are written. NumPy copies it: OpenMP threads that
         # wait for each other on a busy machine cost twenty times what they gain.
         self._kept = np.empty((self._capacity, *size, 3), np.uint8)
-        self._slot = np.empty(0, np.int32)  # of each frame, -1 if it is not kept
-        self._owner = np.full(self._capacity, -1, np.int64)  # frame in each slot
-        self._next = 0
+        self._owner = np.full(self._capacity, -1, np.int64)  # frame in each place
         self._threads = max(1, min(8, os.cpu_count() or 1))
         self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Frames that fit."""
+        return self._capacity
 
     @property
     def kept(self) -> int:
@@ -74,64 +77,38 @@ class FrameCache:
         """Memory the kept frames take."""
         return self.kept * self._size[0] * self._size[1] * 3
 
-    @property
-    def room(self) -> int:
-        """Frames that fit without losing another."""
-        return self._capacity - self.kept
-
-    def grow(self, frames: int) -> None:
-        """Let frames be numbered below `frames`."""
-        if frames > len(self._slot):
-            more = max(frames, 2 * len(self._slot)) - len(
-                self._slot
-            )  # doubled, or many small steps would cost a square
-            self._slot = np.concatenate([self._slot, np.full(more, -1, np.int32)])
-
     def put(self, numbers: np.ndarray, images: np.ndarray) -> None:
-        """Keep decoded frames, uint8 [n, H, W, 3], n within the budget, of which no number is kept already."""
-        slots = self._free(len(numbers))
-        self._kept[slots] = images
-        self._own(slots, numbers)
+        """Keep decoded frames, uint8 [n, H, W, 3], unless their places are taken by others."""
+        free = self._owner[numbers % self._capacity] < 0
+        self._keep(numbers[free], images[free])
 
     def get(self, numbers: np.ndarray) -> Tensor:
         """Return frames uint8 [n, H, W, 3]; AloeError if one cannot be decoded."""
-        slots = self._slot[numbers]
-        missing = np.flatnonzero(slots < 0)
-        if not len(missing):
-            return torch.from_numpy(self._kept[slots])
+        places = numbers % self._capacity
+        missing = self._owner[places] != numbers
+        if not missing.any():
+            return torch.from_numpy(self._kept[places])
         out = np.empty((len(numbers), *self._size, 3), np.uint8)
-        hit = np.flatnonzero(slots >= 0)
-        out[hit] = self._kept[slots[hit]]  # before anything is pushed out
-        wanted, index = np.unique(numbers[missing], return_inverse=True)
-        index = index.reshape(-1)
-        for begin in range(0, len(wanted), self._capacity):
-            part = wanted[begin : begin + self._capacity]
-            slots = self._free(len(part))
-            self._decode(part, slots)
-            self._own(slots, part)
-            of_part = np.flatnonzero((index >= begin) & (index < begin + len(part)))
-            out[missing[of_part]] = self._kept[slots[index[of_part] - begin]]
+        out[~missing] = self._kept[places[~missing]]
+        wanted, first, index = np.unique(numbers[missing], return_index=True, return_inverse=True)
+        at = np.flatnonzero(missing)
+        self._decode(wanted, out, at[first])
+        out[at] = out[at[first][index.reshape(-1)]]
+        self._keep(wanted, out[at[first]])
         return torch.from_numpy(out)
 
-    def _free(self, count: int) -> np.ndarray:
-        """Return `count` slots whose frames are no longer kept."""
-        slots = (self._next + np.arange(count)) % self._capacity
-        self._next = (self._next + count) % self._capacity
-        owner = self._owner[slots]
-        self._slot[owner[owner >= 0]] = -1
-        self._owner[slots] = -1
-        return slots
+    def _keep(self, numbers: np.ndarray, images: np.ndarray) -> None:
+        places, last = np.unique((numbers % self._capacity)[::-1], return_index=True)
+        chosen = len(numbers) - 1 - last  # one for each place
+        self._kept[places] = images[chosen]
+        self._owner[places] = numbers[chosen]
 
-    def _own(self, slots: np.ndarray, numbers: np.ndarray) -> None:
-        self._owner[slots] = numbers
-        self._slot[numbers] = slots
-
-    def _decode(self, numbers: np.ndarray, slots: np.ndarray) -> None:
-        pairs = list(zip(numbers.tolist(), slots.tolist(), strict=True))
+    def _decode(self, numbers: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+        pairs = list(zip(numbers.tolist(), rows.tolist(), strict=True))
 
         def fill(part: int) -> None:
-            for number, slot in pairs[part :: self._threads]:
-                self._kept[slot] = self._load(number)
+            for number, row in pairs[part :: self._threads]:
+                out[row] = self._load(number)
 
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,32 @@ def line(record: dict[str, Any]) -> bytes:
     return f'{{"crc32": {zlib.crc32(text.encode())}, "record": {text}}}\n'.encode()
 
 
-def read(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Return the whole records at the head of the file, each with the byte where it ends; an absent file has none.
+def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the whole records at the head of the file, each with the byte where it ends; an absent file has none.
 
     What follows the first line that is not whole counts as never written.
     """
+    good = 0
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for text in file:
+                record = _parse(text) if text.endswith(b"\n") else None
+                if record is None:
+                    return
+                good += len(text)
+                yield record, good
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
-    records: list[tuple[dict[str, Any], int]] = []
-    good = 0
-    while (end := data.find(b"\n", good)) >= 0:
-        record = _parse(data[good:end])
-        if record is None:
-            break
-        good = end + 1
-        records.append((record, good))
-    return records
+
+
+def one(text: bytes, path: Path) -> dict[str, Any]:
+    """Return the record of a line; AloeError if it is no longer whole."""
+    record = _parse(text)
+    if record is None:
+        raise AloeError(f"{path}: a record that was whole is damaged; remove the folder and index the bags anew.")
+    return record
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

@@ -147,6 +147,10 @@ class StoredFrames(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def places(self) -> np.ndarray:
+        """Where each frame begins in the file of payloads, and its bytes, int64 [F, 2]."""
+        return np.stack([self._at + self._ends[:-1], np.diff(self._ends)], 1)
+
     @overload
     def __getitem__(self, index: int) -> bytes: ...
     @overload

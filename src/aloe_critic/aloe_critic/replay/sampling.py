@@ -28,14 +28,15 @@ def window_weights(
       value that its mapping does not name;
     * `half_life`: 0.5 ** (episodes added since / half_life), 1 where it is 0.
     """
-    episodes = replay.episodes
-    factor = torch.ones(len(episodes), dtype=torch.float64)
+    factor = torch.ones(len(replay.episodes), dtype=torch.float64)
     if outcome is not None:
-        factor *= torch.tensor([outcome.get(ep.outcome, 0.0) for ep in episodes], dtype=torch.float64)
+        for ended in Outcome:
+            factor[replay.outcome(ended)] *= outcome.get(ended, 0.0)
     if task is not None:
-        factor *= torch.tensor([task.get(ep.task, 0.0) for ep in episodes], dtype=torch.float64)
+        names, number = replay.tasks()
+        factor *= torch.tensor([task.get(name, 0.0) for name in names], dtype=torch.float64)[number]
     if half_life:
-        factor *= 0.5 ** (torch.arange(len(episodes), dtype=torch.float64).flip(0) / half_life)
+        factor *= 0.5 ** (torch.arange(len(factor), dtype=torch.float64).flip(0) / half_life)
     weight = factor[windows.episode]
     if source is not None:
         by_value = torch.zeros(256, dtype=torch.float64)

@@ -4,6 +4,7 @@
     journal.jsonl   one record for each episode or bag set aside; the last record of a bag counts
     blocks.bin      the arrays of each episode, memory-mapped
     frames.bin      the frames of each episode: JPEG as recorded, or float16 features
+    view-<stride>   the tables a learner draws from, see index.py; may be removed
 
 Data reach the disk before the record that names them: a process killed at any moment leaves whole episodes and a tail
 that the next writer cuts off. What a changed bag or a new record supersedes stays as dead bytes.
@@ -19,7 +20,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
 
@@ -30,11 +31,11 @@ from aloe_core.episode.data import EpisodeData
 from aloe_core.episode.files import sync_directory
 from aloe_core.errors import AloeError
 from aloe_critic.replay import journal
+from aloe_critic.replay.check import check_episode
+from aloe_critic.replay.entries import FORMAT, Entries, parse
 from aloe_critic.replay.frames import decode, decode_episode
 from aloe_critic.replay.layout import Entry, Payloads, pack, unpack
-from aloe_critic.replay.view import check_episode
 
-FORMAT = 1
 HEAD, JOURNAL, BLOCKS, FRAMES, LOCK = "store.json", "journal.jsonl", "blocks.bin", "frames.bin", "lock"
 COMMIT_SECONDS = 1.0
 COMMIT_BYTES = 64 << 20
@@ -55,7 +56,7 @@ class ReplayStore:
     def __init__(self, folder: str | Path, contract: RobotContract, encoder: FrameEncoder | None = None) -> None:
         """Open the store, or create it; AloeError if the folder holds something else or another contract's store."""
         self.folder, self.contract, self.encoder = Path(folder), contract, encoder
-        self.entries: dict[str, Entry] = {}
+        self.entries = Entries(self.folder / JOURNAL)
         self._ends = (0, 0)
         self._journal_end = 0
         self._map: mmap.mmap | None = None
@@ -72,13 +73,13 @@ class ReplayStore:
     def reload(self) -> None:
         """Take note of what another process has committed."""
         sizes = tuple(_size(self.folder / name) for name in (BLOCKS, FRAMES))
-        self.entries, self._ends, self._journal_end = {}, (0, 0), 0
+        self.entries, self._ends, self._journal_end = Entries(self.folder / JOURNAL), (0, 0), 0
         for record, end in journal.read(self.folder / JOURNAL):
-            entry = _entry(record, self.folder)
+            entry = parse(record, self.folder)
             ends = max(self._ends[0], entry.ends[0]), max(self._ends[1], entry.ends[1])
             if ends[0] > sizes[0] or ends[1] > sizes[1]:
                 break  # its data never reached the disk, nor did those of what follows
-            self.entries[entry.bag] = entry
+            self.entries.note(entry.bag, self._journal_end)
             self._ends = ends
             self._journal_end = end
         self._map = self._payloads = None
@@ -91,7 +92,7 @@ class ReplayStore:
     def episode(self, entry: Entry) -> EpisodeData:
         """Return an episode whose arrays lie in the memory-mapped file."""
         block = memoryview(self._mapped())[entry.at : entry.at + entry.size]
-        return unpack(entry, self.contract, block, self._reader())
+        return unpack(entry, self.contract, block, self.payloads())
 
     def verify(self) -> list[str]:
         """Read every byte; return a sentence for each episode that is not as it was written."""
@@ -100,7 +101,7 @@ class ReplayStore:
             if entry.reason:
                 continue
             block = self._mapped()[entry.at : entry.at + entry.size]
-            if zlib.crc32(block) != entry.crc or self._reader().checksum(entry) != entry.payload_crc:
+            if zlib.crc32(block) != entry.crc or self.payloads().checksum(entry) != entry.payload_crc:
                 found.append(f"{self.folder}: the data of {entry.bag} are not as they were written (CRC).")
         return found
 
@@ -154,6 +155,11 @@ class ReplayStore:
         self._writing().put(entry, block, payload)
         self._commit_if_due()
 
+    def share(self, entry: Entry, bag: str, signature: str) -> None:
+        """Know a committed episode under another name as well; both share its data."""
+        self._writing().put(replace(entry, bag=bag, signature=signature), b"", b"")
+        self._commit_if_due()
+
     def set_aside(self, bag: str, signature: str, reason: str) -> None:
         """Remember why this bag, in its present state, is of no use."""
         self._writing().put(Entry(bag, signature, reason), b"", b"")
@@ -161,8 +167,8 @@ class ReplayStore:
 
     def commit(self) -> None:
         """Put what was appended on disk, then the records that make it count."""
-        for entry in self._writing().commit():
-            self.entries[entry.bag] = entry
+        for entry, position in self._writing().commit():
+            self.entries.note(entry.bag, position)
             self._ends = max(self._ends[0], entry.ends[0]), max(self._ends[1], entry.ends[1])
 
     def _commit_if_due(self) -> None:
@@ -194,7 +200,8 @@ class ReplayStore:
                 self._map = mmap.mmap(stream.fileno(), self._ends[0], access=mmap.ACCESS_READ)
         return self._map
 
-    def _reader(self) -> Payloads:
+    def payloads(self) -> Payloads:
+        """Return the file of frames."""
         if self._payloads is None:
             self._payloads = Payloads(os.open(self.folder / FRAMES, os.O_RDONLY), self.folder / FRAMES)
         return self._payloads
@@ -245,14 +252,16 @@ class _Writer:
         """Return whether a crash would cost too much by now."""
         return self._bytes > COMMIT_BYTES or time.monotonic() - self._committed > COMMIT_SECONDS
 
-    def commit(self) -> list[Entry]:
-        """Make what was put durable and return it."""
-        if self._pending:
+    def commit(self) -> list[tuple[Entry, int]]:
+        """Make what was put durable and return it, with the byte of the journal where each record begins."""
+        lines = [journal.line(asdict(entry)) for entry in self._pending]
+        begin = np.cumsum([self._journal.tell(), *map(len, lines)])[: len(lines)].tolist()
+        if lines:
             for file in self._files:
                 os.fsync(file.fileno())
-            _write(self._journal, b"".join(journal.line(asdict(entry)) for entry in self._pending))
+            _write(self._journal, b"".join(lines))
             os.fsync(self._journal.fileno())
-        done, self._pending, self._bytes = self._pending, [], 0
+        done, self._pending, self._bytes = list(zip(self._pending, begin, strict=True)), [], 0
         self._committed = time.monotonic()
         return done
 
@@ -279,14 +288,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _entry(record: dict[str, object], folder: Path) -> Entry:
-    try:
-        lists = {name: tuple(record[name]) for name in ("frames", "breaks")}  # type: ignore[arg-type]
-        return Entry(**(record | lists))  # type: ignore[arg-type]
-    except (TypeError, KeyError) as error:
-        raise AloeError(f"{folder / JOURNAL}: a record is not one of format {FORMAT} ({error}).") from error
 
 
 def _create(folder: Path, head: dict[str, object]) -> None:
