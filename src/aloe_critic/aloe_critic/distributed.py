@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from aloe_core.errors import AloeError
 
@@ -29,7 +30,8 @@ def group(device: str = "cpu") -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield
         return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    # Votes and losses that are on the CPU go by gloo in any case.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         yield
         dist.barrier()  # a process whose peer has left already is aborted by gloo
@@ -50,11 +52,14 @@ def share(batch: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the processes; the loss must be a mean over the share."""
+    """Replace each gradient by its mean over the processes; the loss must be a mean over the share.
+
+    Gradients of sharded parameters are means already.
+    """
     _, count = world()
-    if count == 1:
+    gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
+    if count == 1 or not gradients:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= count
@@ -78,6 +83,18 @@ def mean(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value / world()[1]
+
+
+@contextmanager
+def chief_first() -> Iterator[None]:
+    """Let the first process through before the others, who then find what it made."""
+    if not is_chief():
+        wait()
+    try:
+        yield
+    finally:
+        if is_chief():
+            wait()
 
 
 def wait() -> None:

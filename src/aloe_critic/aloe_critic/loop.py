@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aloe_core.errors import AloeError
-from aloe_critic import distributed, saved
+from aloe_critic import distributed, saved, sharding
 from aloe_critic.monitor import Monitor
 
 Progress = Callable[[str, int, int, float], None]  # phase, step, steps of the phase, loss
@@ -43,6 +43,8 @@ class Phase:
     after: Callable[[], None] = lambda: None  # after an optimiser step: targets follow
     rate: Callable[[int], float] | None = None  # learning rate of a step
     batch: Callable[[], Mapping[str, Tensor]] = dict  # the newest batch, for whoever looks into a bad step
+    # Which of `modules` may be sharded, and by which of its methods the loss uses it: it owns all that is optimised.
+    shards: tuple[str, tuple[str, ...]] | None = None
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Loop:
     folder: Path | None = None
     monitor: Monitor | None = None
     save_period: float = SAVE_PERIOD
+    parallel: str = "ddp"  # how processes share the work, see sharding.wanted
     _number: int = field(default=0, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _rolled_back: bool = field(default=False, init=False)
@@ -72,6 +75,18 @@ class Loop:
                 raise AloeError(f"{path}: saved by a run of {facts['steps']} steps: expected {phase.steps}.")
             start, recent = facts["step"], facts["recent"]
             self.progress(phase.name, start, phase.steps, recent[-1] if recent else 0.0)
+        with self._sharded(phase):
+            self._steps(phase, start, recent, path)
+        return sum(recent) / max(1, len(recent))
+
+    def _sharded(self, phase: Phase) -> AbstractContextManager[None]:
+        if phase.shards is None or not sharding.wanted(self.parallel, phase.modules[phase.shards[0]]):
+            return nullcontext()
+        name, methods = phase.shards
+        return sharding.sharded(phase.modules[name], methods, phase.optimizer)
+
+    def _steps(self, phase: Phase, start: int, recent: list[float], path: Path | None) -> None:
+        """Take the steps from `start` on; `recent` gathers the losses of the last tenth."""
         parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
         good = _Snapshot(phase)
         saved_at = time.monotonic()
@@ -88,14 +103,12 @@ class Loop:
             last = step == phase.steps - 1
             stop = distributed.agree(self._stop.is_set())
             if path is not None and (last or stop or time.monotonic() - saved_at >= self.save_period):
-                if distributed.is_chief():
-                    facts = {"phase": phase.name, "step": step + 1, "steps": phase.steps, "recent": recent}
-                    saved.save(path, phase.modules, phase.optimizer, facts)
+                facts = {"phase": phase.name, "step": step + 1, "steps": phase.steps, "recent": recent}
+                saved.save(path, phase.modules, phase.optimizer, facts)
                 saved_at = time.monotonic()
             if stop and not last:
                 where = f"saved in {path.parent}" if path is not None else "not saved: the run has no folder"
                 raise Stopped(f"Training stopped at step {step + 1} of {phase.steps} of {phase.name}, {where}.")
-        return sum(recent) / max(1, len(recent))
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask the run to end after the step under way; also a signal handler."""
@@ -123,7 +136,7 @@ class Loop:
         phase.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         distributed.average_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, phase.clip)
+        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(parameters, phase.clip))
         # One process with a bad share must not leave the others behind.
         if distributed.agree(not bool(torch.isfinite(norm)) or not bool(torch.isfinite(loss))):
             self._undo(phase, step, loss, good)

@@ -16,19 +16,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from aloe_core.errors import AloeError
+from aloe_critic.distributed import is_chief
+from aloe_critic.sharding import whole
 
 _OPTIMIZER, _RNG = "optimizer/", "rng/torch"
 
 
 def save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None, facts: Any) -> None:
-    """Write weights, optimiser, the random states and `facts` (JSON) to `path` (.safetensors), atomically."""
-    tensors = {f"{m}/{n}": t for m, module in modules.items() for n, t in module.state_dict().items()}
+    """Write weights, optimiser, the random states and `facts` (JSON) to `path` (.safetensors), atomically.
+
+    Every process must call this: what is split among them is gathered, and the first one writes.
+    """
+    tensors = {f"{m}/{n}": whole(t) for m, module in modules.items() for n, t in module.state_dict().items()}
     groups: list[dict[str, Any]] = []
     if optimizer is not None:
         state = optimizer.state_dict()
         groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
         for index, slots in state["state"].items():
-            tensors |= {f"{_OPTIMIZER}{index}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+            tensors |= {f"{_OPTIMIZER}{index}/{slot}": whole(torch.as_tensor(value)) for slot, value in slots.items()}
+    if not is_chief():
+        return
     tensors[_RNG] = torch.get_rng_state()
     header = {"facts": facts, "groups": groups, "numpy": _numpy_state(), "python": _python_state()}
     part = path.with_suffix(".partial")

@@ -89,13 +89,16 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
         resumes = run.resumes
         try:
-            set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
+            with distributed.chief_first() if store else nullcontext():  # the others find the store up to date
+                set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
         except AloeError:
             if distributed.is_chief() and not resumes:
                 run.abandon()
             raise
         with _monitor(run) as monitor:
-            job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
+            job = Job(
+                contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor, parallel=hyper.parallel)
+            )
             if init:
                 job.start_from(init)
             with job.loop.signals(), _ending(run):

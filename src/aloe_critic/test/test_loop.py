@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  imported early: it is slow
 
 from aloe_core.errors import AloeError
-from aloe_critic import distributed, saved
+from aloe_critic import distributed, saved, sharding
 from aloe_critic.loop import Loop, Phase, Stopped
 from aloe_critic.monitor import Monitor
 
@@ -40,6 +40,7 @@ class Problem:
             after=self.follow,
             rate=lambda step: 1e-2 * (1 - step / steps),
             batch=lambda: {"x": self.newest},
+            shards=("net", ()),
         )
 
     def loss(self, step: int) -> torch.Tensor:
@@ -54,7 +55,7 @@ class Problem:
 
     def follow(self) -> None:
         with torch.no_grad():
-            self.target.weight.lerp_(self.net[0].weight[:1], 0.1)
+            self.target.weight.lerp_(sharding.whole(self.net[0].weight)[:1], 0.1)
 
     def run(self, folder: Path | None = None, **kwargs) -> float:
         self.loop = Loop(folder=folder, **kwargs)
@@ -127,13 +128,14 @@ def test_an_unknown_tracker_is_refused(tmp_path, monkeypatch):
         Monitor(tmp_path, "run", {})
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_does_and_save_what_one_can_go_on_with(tmp_path, parallel):
     alone = Problem()
     alone.run()
     script = Path(__file__).with_name("loop_worker.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
+        [*command, str(script), str(tmp_path), parallel],
         capture_output=True,
         text=True,
         timeout=120,
@@ -144,3 +146,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     ranks = [load_file(tmp_path / f"rank{r}.safetensors")["weights"] for r in range(2)]
     assert torch.equal(*ranks)
     torch.testing.assert_close(ranks[0], alone.weights(), rtol=1e-4, atol=1e-6)
+    again = Problem()
+    again.run(tmp_path / "stopped")
+    assert len(again.losses) == 60 - 18
+    torch.testing.assert_close(again.weights(), alone.weights(), rtol=1e-4, atol=1e-6)

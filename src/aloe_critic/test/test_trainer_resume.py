@@ -134,10 +134,17 @@ def test_curves_are_there_for_tensorboard_and_an_ended_run_leaves_nothing_else(b
     assert [point.step for point in events.Scalars("loss/cloning")] == [9, 19, 29, 39]
 
 
-def test_two_processes_publish_what_one_does(bags, tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_publish_what_one_does(bags, tmp_path, parallel):
     train(request(bags, tmp_path / "one"))
+    store = str(tmp_path / "store")
     process = start(
-        request(bags, tmp_path / "two"), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+        request(bags, tmp_path / "two", overrides=TINY | {"parallel": parallel}, replay_dir=store),
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
     )
     assert process.wait(120) == 0, process.stdout.read()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
