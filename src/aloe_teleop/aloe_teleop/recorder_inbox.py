@@ -24,12 +24,15 @@ class Inbox:
     def __init__(self, node: Node, contract: RobotContract, extra: list[str], *, lockstep: bool) -> None:
         """Subscribe to every recorded topic; AloeError for one that cannot be."""
         self.task = Task()
+        self.mixed: list[str] = []  # topics whose publishers offer different QoS
         self._logger = node.get_logger()
         self._contract = contract
         self._taps = [Tap(node, topic, lockstep=lockstep) for topic in recorded_topics(contract, extra)]
         self._index = {tap.topic.name: number for number, tap in enumerate(self._taps)}
         self._joints = self._index[contract.control.joint_states_topic]
-        self._clock = TakeClock(simulated=node.get_parameter("use_sim_time").value)
+        simulated = node.get_parameter("use_sim_time").value
+        self.simulated: bool = simulated
+        self._clock = TakeClock(simulated=simulated)
         self._newest: dict[int, Received] = {}  # of latched topics and sensors
         self._mode: int | None = None
         self._last_arrival = time.monotonic()
@@ -70,6 +73,12 @@ class Inbox:
             items.append(Item(number, message.data, now, publish, message.sequence))
         return items
 
+    def renew(self) -> None:
+        """Subscribe anew to further topics that are offered latched: what was said once reaches every take."""
+        for tap in self._taps:
+            if tap.hears_latched and not (tap.topic.latched or tap.topic.replayed):
+                tap.renew()
+
     def tail(self, take: Take) -> Tail:
         """Return what has come of the end of a take."""
 
@@ -92,8 +101,11 @@ class Inbox:
         for tap in self._taps:
             if tap.review(recording=recording):
                 self._logger.info(f"{tap.name}: subscribed anew, as its publishers offer it.")
-            if tap.mixed_offers:
-                self._logger.warning(f"{tap.name}: publishers offer different QoS.", once=True)
+        mixed = [tap.name for tap in self._taps if tap.mixed_offers]
+        for name in mixed:
+            if name not in self.mixed:
+                self._logger.warning(f"{name}: publishers offer different QoS, the weakest of it is asked for.")
+        self.mixed = mixed
 
     def close(self) -> None:
         for tap in self._taps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,10 +15,11 @@ from aloe_core.episode.data import Source
 from aloe_core.episode.labels import EpisodeLabels, TopicCount
 from aloe_core.episode.message_types import MessageType
 from aloe_core.episode.metadata import Qos
+from aloe_core.episode.quality import PASSED, Limits, StreamAccount, gap_limit, shortcomings
 from aloe_core.episode.writer import EpisodeWriter
 from aloe_core.errors import AloeError
 
-GAP_S = 0.1  # a silence longer than this in a stream with a promised rate is a gap
+FIRST_S = 1.0  # within which the first message of a take must have come
 
 
 class Step(Protocol):
@@ -45,8 +47,10 @@ class Count:
     received: int = 0
     dropped: int = 0
     max_gap: float = 0.0  # s
-    gaps: int = 0  # longer than GAP_S
+    gaps: int = 0  # silences too long for the promised rate
     newest: int | None = None  # ns
+    heard: float = 0.0  # when the last message came, s of a monotonic clock
+    silent: bool = False  # a silence too long goes on
 
 
 class Item(NamedTuple):
@@ -81,15 +85,24 @@ class Take:
         decode_step: Callable[[bytes], Step],
         min_free: int,
         queue_bytes: int,
+        sync_period: float = 2.0,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the bag; AloeError if the folder refuses. `executed`: the stream whose steps are counted."""
+        """Open the bag; AloeError if the folder refuses.
+
+        `executed`: the stream whose steps are counted. `sync_period`: s after which what came is on disk at the latest.
+        """
         self.labels = labels
         self.streams = streams
-        self.counts = [Count() for _ in streams]
+        self.counts = [Count(heard=clock() + FIRST_S) for _ in streams]
+        self._clock = clock
         self.error: AloeError | None = None
         self._executed = [stream.name for stream in streams].index(executed)
         self._decode_step = decode_step
         self._queue_bytes = queue_bytes
+        self._limits = limits or Limits()
+        self._sync_period = sync_period
         self._queue: deque[Item] = deque()
         self._queued = 0
         self._changed = threading.Condition()
@@ -99,7 +112,7 @@ class Take:
         self._interventions = 0
         self._versions: dict[str, None] = {}
         self._first_step: int | None = None
-        self._writer = EpisodeWriter(folder, name, labels, min_free=min_free)
+        self._writer = EpisodeWriter(folder, name, labels, min_free=min_free, sync_period=sync_period)
         self._channels = [self._writer.add_topic(s.name, s.type, s.offered) for s in streams]
         self._thread = threading.Thread(target=self._run, name="bag writer", daemon=True)
         self._thread.start()
@@ -125,6 +138,7 @@ class Take:
     def put(self, arrivals: Sequence[Arrival]) -> None:
         """Queue messages; never blocks: what does not fit the queue is dropped and counted."""
         accepted = []
+        now = self._clock()
         room = self._queue_bytes - self._queued
         for item, stamp, lost in arrivals:
             count = self.counts[item.stream]
@@ -134,8 +148,43 @@ class Take:
                 count.dropped += 1
                 continue
             self._account(item.stream, item.log_time if stamp is None else stamp)
+            count.heard = now
             accepted.append(item)
         self._enqueue(accepted)
+
+    def watch(self) -> list[str]:
+        """Return a sentence for every stream with a promised rate that has just fallen silent; for live streams."""
+        now = self._clock()
+        fallen = []
+        for stream, count in zip(self.streams, self.counts, strict=True):
+            silence = now - count.heard
+            if not stream.rate_hz or silence <= gap_limit(stream.rate_hz):
+                continue
+            count.max_gap = max(count.max_gap, silence)
+            if not count.silent:
+                count.silent = True
+                fallen.append(f"{stream.name}: nothing for {silence:.2f} s, {stream.rate_hz:g} Hz are promised.")
+        return fallen
+
+    def expected(self) -> list[int]:
+        """Return how many messages the promised rates come to since the first step, per stream; -1 for no promise."""
+        last = self.counts[self._executed].newest
+        seconds = (last - self._first_step) * 1e-9 if last is not None and self._first_step is not None else 0.0
+        return [int(seconds * stream.rate_hz) if stream.rate_hz and seconds else -1 for stream in self.streams]
+
+    def quality(self) -> str:
+        """Return what fails the take so far, empty if nothing does."""
+        found = []
+        for number, (stream, count) in enumerate(zip(self.streams, self.counts, strict=True)):
+            if stream.rate_hz:
+                lost = count.dropped if number == self._executed else 0
+                expected = self.expected()[number]
+                gaps = count.gaps + self._open_gap(number)
+                account = StreamAccount(
+                    stream.name, stream.rate_hz, count.received, expected, gaps, count.max_gap, lost
+                )
+                found += shortcomings(account, self._limits)
+        return "; ".join(found)
 
     def finish(self, labels: EpisodeLabels) -> Future[Path]:
         """Write what is queued, close the bag under these labels (counts are added) and give its directory."""
@@ -163,29 +212,35 @@ class Take:
             gap = (stamp - count.newest) * 1e-9
             count.max_gap = max(count.max_gap, gap)
             rate = self.streams[stream].rate_hz
-            count.gaps += rate > 0 and gap > max(GAP_S, 1.5 / rate)
+            count.gaps += rate > 0 and gap > gap_limit(rate)
         count.received += 1
+        count.silent = False
         count.newest = stamp if count.newest is None else max(stamp, count.newest)
         if stream == self._executed and self._first_step is None:
             self._first_step = stamp
 
+    def _open_gap(self, stream: int) -> bool:
+        """Return whether a stream has not come back before the last step."""
+        last, newest = self.counts[self._executed].newest, self.counts[stream].newest
+        rate = self.streams[stream].rate_hz
+        return last is not None and newest is not None and (last - newest) * 1e-9 > gap_limit(rate)
+
     def _counted(self, labels: EpisodeLabels) -> EpisodeLabels:
-        last = self.counts[self._executed].newest
-        seconds = (last - self._first_step) * 1e-9 if last is not None and self._first_step is not None else 0.0
         topics = {
             stream.name: TopicCount(
                 received=count.received,
-                expected=int(seconds * stream.rate_hz) if stream.rate_hz and seconds else -1,
+                expected=expected,
                 dropped=count.dropped,
                 max_gap=round(count.max_gap, 6),
             )
-            for stream, count in zip(self.streams, self.counts, strict=True)
+            for stream, count, expected in zip(self.streams, self.counts, self.expected(), strict=True)
         }
         return replace(
             labels,
             steps=self._steps,
             intervention_steps=self._interventions,
             policy_versions=tuple(self._versions),
+            quality=self.quality() or PASSED,
             topics=topics,
         )
 
@@ -193,12 +248,13 @@ class Take:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._queue or self._finish is not None)
+                    self._changed.wait_for(lambda: self._queue or self._finish is not None, self._sync_period)
                     batch, finish = list(self._queue), self._finish
                     self._queue.clear()
                     self._queued = 0
                 for item in batch:
                     self._write(item)
+                self._writer.sync_if_due()
                 if finish is not None and not batch:
                     self._done.set_result(finish())
                     return

@@ -91,11 +91,15 @@ class Tap:
         deaf = _asks_more(self._qos, wanted)
         if wanted == self._qos or (recording and not deaf):
             return False
-        self._node.destroy_subscription(self._subscription)
         self._qos = wanted
+        self.renew()
+        return True
+
+    def renew(self) -> None:
+        """Subscribe anew, to be told again what is latched."""
+        self._node.destroy_subscription(self._subscription)
         self._sequence = 0
         self._subscription = self._subscribe()
-        return True
 
     def offered(self) -> list[Qos]:
         """Return the profiles to note in the bag: those of the publishers, or the agreed one while there are none."""
@@ -105,6 +109,11 @@ class Tap:
 
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)
+
+    @property
+    def hears_latched(self) -> bool:
+        """Whether what was published before the subscription reaches it."""
+        return self._qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
     @property
     def subscription(self):

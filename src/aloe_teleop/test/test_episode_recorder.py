@@ -121,6 +121,8 @@ class Graph:
             executed=[k / 100] * 14,
             source=source,
             policy_version="v1",
+            groups=list(CONTRACT.groups),
+            group_sources=[source] * len(CONTRACT.groups),
         )
         stamps.fill(step.header.stamp, k * DT)
         self.executed.publish(step)
@@ -419,3 +421,65 @@ def test_teleop_and_joy_reach_the_bag_as_they_were_sent(graph, record):
         found = messages(Path(graph.stop("E1", label=3 * DT).path))
         assert found["/joy"][0].buttons.tolist() == [0, 0, 0, 0, 1]
         assert found["/teleop/command"][0].engaged
+
+
+def test_a_camera_that_stops_is_told_in_the_take_and_fails_its_quality_check(graph, record, tmp_path):
+    with record(lockstep=False, use_sim_time=False, max_gaps=1):
+        graph.matched()
+        graph.start("E1")
+        graph.mode.publish(ControlMode(mode=ControlMode.POLICY))
+        for k in range(60):
+            graph.state(k)
+            graph.step(k, "E1")
+            if k == 20:
+                graph.images, stopped = [], graph.images
+        graph.spinner.until(lambda: any("camera" in s.quality for s in graph.statuses), "the status says it")
+        status = next(s for s in graph.statuses if "camera" in s.quality)
+        top = list(status.topics).index("/cameras/top/image_raw/compressed")
+        assert (status.received[top], status.expected[top]) == (5, 11) and status.max_gap[top] > 0.1
+        graph.spinner.until(lambda: "compressed: nothing for" in (tmp_path / "log").read_text(), "the log says it")
+        graph.images = stopped
+        graph.state(60)
+        graph.mode.publish(ControlMode(mode=ControlMode.RESET))
+        done = graph.stop("E1", label=60 * DT)
+    assert done.success and "/cameras/top/image_raw/compressed: 1 gaps" in done.message
+    quality = read_labels(Path(done.path)).quality
+    assert "/cameras/wrist_left/image_raw/compressed: 1 gaps, the longest" in quality
+    assert any("failed its quality check" in p.text for p in check_bag(Path(done.path), CONTRACT).problems)
+
+
+def test_a_further_latched_topic_is_in_every_bag(graph, record):
+    """Two publishers, each with something latched: the newest message alone would not do."""
+    extra = [graph.node.create_publisher(String, "static", qos.LATCHED) for _ in range(2)]
+    for number, publisher in enumerate(extra):
+        publisher.publish(String(data=f"frame {number}"))
+    with record(topics='["static:std_msgs/msg/String"]'):
+        graph.matched()
+        graph.spinner.until(lambda: all(p.get_subscription_count() for p in extra), "static is subscribed")
+        for number, first in (("E1", 0), ("E2", 100)):
+            graph.latch(number)
+            graph.start(number)
+            graph.spinner.until(
+                lambda name=number: any(
+                    s.episode_id == name and s.received[list(s.topics).index("/static")] == 2 for s in graph.statuses
+                ),
+                "both latched messages came",
+            )
+            graph.play(number, 3, first)
+            found = messages(Path(graph.stop(number, label=(first + 3) * DT).path))
+            assert sorted(m.data for m in found["/static"]) == ["frame 0", "frame 1"]
+
+
+def test_publishers_that_offer_different_qos_are_told_and_all_heard(graph, record, tmp_path):
+    weak = graph.node.create_publisher(Joy, "joy", rclpy.qos.qos_profile_sensor_data)
+    with record(lockstep=False, use_sim_time=False):
+        graph.matched()
+        graph.spinner.until(weak.get_subscription_count, "the weak publisher is heard")
+        graph.start("E1")
+        graph.spinner.until(lambda: "/joy: publishers offer different QoS" in (tmp_path / "log").read_text(), "told")
+        graph.spinner.until(lambda: weak.get_subscription_count() and graph.joy.get_subscription_count(), "both heard")
+        for publisher, button in ((weak, 1), (graph.joy, 2)):
+            publisher.publish(Joy(buttons=[button]))
+        graph.play("E1", 3)
+        found = messages(Path(graph.stop("E1", label=3 * DT).path))
+        assert sorted(m.buttons[0] for m in found["/joy"]) == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from aloe_core.episode.data import Outcome
 from aloe_core.episode.labels import EpisodeLabels
 from aloe_core.episode.message_types import find_message_type, ros_prefixes
 from aloe_core.episode.metadata import Qos
+from aloe_core.episode.quality import Limits
 from aloe_core.errors import AloeError
 from aloe_ros import stamps
 from aloe_teleop.recorder_clock import TakeClock
@@ -118,3 +120,72 @@ def test_a_topic_parameter_of_the_wrong_form_is_refused(text):
 def test_a_message_type_that_is_not_installed_is_named():
     with pytest.raises(AloeError, match="no_msgs/msg/Thing"):
         message_class("no_msgs/msg/Thing")
+
+
+class Clock:
+    """A monotonic clock that a test sets, s."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_silence_is_told_once_counted_while_it_lasts_and_told_again_after_the_next(tmp_path):
+    clock = Clock()
+    take = make(tmp_path, clock=clock)
+    told = []
+    for now, arrives in (
+        (0.5, True),
+        (0.59, False),
+        (0.61, False),
+        (0.9, False),
+        (1.0, True),
+        (1.05, False),
+        (1.2, False),
+    ):
+        clock.now = now
+        if arrives:
+            take.put([step(round(now * 50))])
+        told += [(now, text) for text in take.watch()]
+    assert [now for now, _ in told] == [0.61, 1.2]
+    assert told[0][1] == "/control/executed: nothing for 0.11 s, 50 Hz are promised."
+    assert take.counts[EXECUTED].max_gap == pytest.approx(0.5)
+    take.abort("").result(10)
+
+
+def test_a_stream_that_never_comes_is_told_after_a_second_and_an_unpromised_one_never(tmp_path):
+    clock = Clock()
+    take = make(tmp_path, clock=clock)
+    clock.now = 1.0
+    assert take.watch() == []
+    clock.now = 1.2
+    assert [text.split(":")[0] for text in take.watch()] == ["/control/executed"]
+    take.abort("").result(10)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "lost", "quality"),
+    [
+        (range(60), 0, "passed"),
+        (range(60), 1, "/control/executed: 1 messages lost"),
+        ([k for k in range(60) if k % 10 < 8], 0, "/control/executed: 48 of 57 messages, below 90% of 50 Hz"),
+        ([*range(20), *range(30, 120)], 0, "passed"),
+        ([*range(20), *range(30, 120), *range(130, 220)], 0, "/control/executed: 2 gaps, the longest 0.22 s"),
+    ],
+)
+def test_the_label_says_what_fails_the_quality_check(tmp_path, ticks, lost, quality):
+    take = make(tmp_path, limits=Limits(max_gaps=2))
+    take.put([step(k)._replace(lost=lost if k == 30 else 0) for k in ticks])
+    assert read_labels(take.finish(take.labels).result(10)).quality == quality
+
+
+def test_what_was_written_reaches_the_disk_although_nothing_follows(tmp_path):
+    take = make(tmp_path, sync_period=0.1)
+    file = tmp_path / "take.partial/take_0.mcap"
+    head = file.stat().st_size
+    take.put([step(k) for k in range(5)])
+    deadline = time.monotonic() + 10
+    while file.stat().st_size == head:
+        assert time.monotonic() < deadline
+    take.abort("").result(10)

@@ -13,12 +13,10 @@ from aloe_core.contract import RobotContract
 from aloe_core.episode.bag import Bag, read_bag
 from aloe_core.episode.data import EpisodeData, Outcome
 from aloe_core.episode.decode import Decoder
+from aloe_core.episode.quality import PASSED, Limits, StreamAccount, gap_limit, shortcomings
 from aloe_core.episode.reader import episode_from_bag, find_namespace, resolve
 from aloe_core.errors import AloeError
 
-GAP_S = 0.1  # a silence longer than this is a gap, unless the topic is slower
-MAX_GAPS = 5  # so many gaps in a stream fail the bag
-MIN_RATE = 0.9  # of what the contract promises
 EXPECTED = ("control/executed", "control/mode", "task")  # beside joint states, command and cameras
 
 
@@ -48,7 +46,7 @@ class Report:
 
 
 def check_bag(directory: str | Path, contract: RobotContract) -> Report:
-    """Check integrity, definitions, topics, rates, gaps, labels and contract of one bag."""
+    """Check integrity, definitions, topics, rates, gaps, alignment, labels and contract of one bag."""
     path = Path(directory)
     problems: list[Problem] = []
     try:
@@ -59,7 +57,8 @@ def check_bag(directory: str | Path, contract: RobotContract) -> Report:
         problems += _losses(bag)
         episode = episode_from_bag(bag, contract)
         problems += _labels(bag, episode)
-        problems += _streams(bag, contract, namespace, episode)
+        problems += _streams(contract, episode)
+        problems += _alignment(contract, episode)
     except AloeError as error:
         problems.append(_error(str(error)))
     return Report(path, tuple(problems))
@@ -110,6 +109,8 @@ def _labels(bag: Bag, episode: EpisodeData) -> Iterator[Problem]:
     labels = bag.labels
     if labels.outcome is Outcome.ABORTED:
         yield _warning(f"aborted: {labels.reason or 'no reason given'}.")
+    if labels.quality not in ("", PASSED):
+        yield _error(f"the take failed its quality check: {labels.quality}.")
     if labels.end == "terminated" and labels.outcome not in (Outcome.SUCCESS, Outcome.FAILURE):
         yield _error(f"end is terminated but outcome is {labels.outcome.name.lower()}.")
     if labels.end == "terminated" and not labels.label_stamp:
@@ -120,7 +121,7 @@ def _labels(bag: Bag, episode: EpisodeData) -> Iterator[Problem]:
         yield _error(f"{len(episode.breaks)} control steps have no successor, the first is step {episode.breaks[0]}.")
 
 
-def _streams(bag: Bag, contract: RobotContract, namespace: str, episode: EpisodeData) -> Iterator[Problem]:
+def _streams(contract: RobotContract, episode: EpisodeData) -> Iterator[Problem]:
     """Check rate and gaps of the streams with a promised rate, while steps were executed."""
     streams = {
         f"camera {camera.name}": (episode.frames[camera.name].stamps, camera.rate_hz) for camera in contract.cameras
@@ -129,13 +130,31 @@ def _streams(bag: Bag, contract: RobotContract, namespace: str, episode: Episode
     begin, end = int(episode.stamps[0]), int(episode.stamps[-1])
     for name, (stamps, rate) in streams.items():
         inside = stamps[(stamps >= begin) & (stamps <= end)]
-        expected = (end - begin) * 1e-9 * rate
-        if expected >= 10 and len(inside) < MIN_RATE * expected:
-            yield _error(f"{name}: {len(inside)} of {expected:.0f} messages, below {MIN_RATE:.0%} of {rate:g} Hz.")
-        around = np.concatenate(([begin], inside, [end]))
-        gaps = np.diff(around)[np.diff(around) * 1e-9 > max(GAP_S, 1.5 / rate)]
-        if len(gaps):
-            level = Level.ERROR if len(gaps) >= MAX_GAPS else Level.WARNING
-            yield Problem(level, f"{name}: {len(gaps)} gaps, the longest {gaps.max() * 1e-9:.2f} s.")
+        around = np.diff(np.concatenate(([begin], inside, [end]))) * 1e-9
+        gaps = around[around > gap_limit(rate)]
+        longest = float(gaps.max()) if len(gaps) else 0.0
+        account = StreamAccount(name, rate, len(inside), round((end - begin) * 1e-9 * rate), len(gaps), longest)
+        failed = shortcomings(account, Limits())
+        yield from (_error(f"{text}.") for text in failed)
+        if len(gaps) and not any("gaps" in text for text in failed):
+            yield _warning(f"{name}: {len(gaps)} gaps, the longest {longest:.2f} s.")
         if len(np.unique(inside)) < len(inside):
             yield _warning(f"{name}: {len(inside) - len(np.unique(inside))} messages repeat a stamp.")
+
+
+def _alignment(contract: RobotContract, episode: EpisodeData) -> Iterator[Problem]:
+    """Say of how many control steps the newest frame of a camera is older than the contract lets a policy use."""
+    stamps = episode.stamps[:-1]
+    for camera in contract.cameras:
+        frames = episode.frames[camera.name].stamps
+        newest = np.searchsorted(frames, stamps, side="right") - 1
+        age = np.where(newest < 0, np.inf, (stamps - frames[np.maximum(newest, 0)]) * 1e-9)
+        stale = age > contract.staleness.camera
+        if stale.any():
+            seen = age[np.isfinite(age)]
+            oldest = f"the oldest {seen.max():.2f} s" if len(seen) else "none before any of them"
+            text = (
+                f"camera {camera.name}: no frame of the last {contract.staleness.camera:g} s at {stale.sum()} of "
+                f"{len(stamps)} control steps ({oldest})."
+            )
+            yield Problem(Level.ERROR if stale.mean() > 1 - Limits().min_rate else Level.WARNING, text)

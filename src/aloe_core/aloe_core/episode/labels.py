@@ -43,6 +43,7 @@ class EpisodeLabels:
     policy_versions: tuple[str, ...] = ()
     steps: int = 0  # control steps recorded
     intervention_steps: int = 0  # of which a person drove
+    quality: str = ""  # "passed", else what fails the take; empty where nobody checked
     topics: Mapping[str, TopicCount] = field(default_factory=dict)
 
     def aborted(self, reason: str) -> EpisodeLabels:
@@ -68,6 +69,7 @@ class EpisodeLabels:
             "policy_versions": json.dumps(self.policy_versions),
             "steps": str(self.steps),
             "intervention_steps": str(self.intervention_steps),
+            "quality": self.quality,
             "topics": json.dumps({name: asdict(count) for name, count in self.topics.items()}),
         }
 
@@ -126,6 +128,7 @@ def labels_from_custom_data(file: object, data: Mapping[str, str]) -> EpisodeLab
         policy_versions=tuple(str(version) for version in versions),
         steps=integer("steps"),
         intervention_steps=integer("intervention_steps"),
+        quality=str(data.get("quality", "")),  # bags from before the check have none
         topics=counts,
     )
 

@@ -67,6 +67,7 @@ class EpisodeWriter:
         self._sync_period = sync_period
         self._clock = clock
         self._last_sync = clock()
+        self._dirty = False  # something was written since
         self._state = _State.OPEN
         self._schemas: dict[str, int] = {}
         self._channels: dict[int, _Channel] = {}
@@ -116,13 +117,19 @@ class EpisodeWriter:
         self.message_bytes += len(data)
         self._start = log_time if self._start is None else min(self._start, log_time)
         self._end = max(self._end, log_time)
-        if self._clock() - self._last_sync >= self._sync_period:
+        self._dirty = True
+        self.sync_if_due()
+
+    def sync_if_due(self) -> None:
+        """Sync what was written if the last time is a period ago; call it also while nothing comes."""
+        if self._dirty and self._clock() - self._last_sync >= self._sync_period:
             self.sync()
 
     def sync(self) -> None:
         """Put everything written so far on disk."""
         self._guarded(self._sync)
         self._last_sync = self._clock()
+        self._dirty = False
 
     def close(self, labels: EpisodeLabels) -> Path:
         """Finish the bag under these labels and return its directory; AloeError leaves the `.partial` behind."""

@@ -17,6 +17,7 @@ from aloe_core.episode.data import Outcome
 from aloe_core.episode.files import move_to_trash
 from aloe_core.episode.labels import ENDS, EpisodeLabels
 from aloe_core.episode.names import bag_name, new_ulid
+from aloe_core.episode.quality import Limits
 from aloe_core.episode.recover import Status, recover_folder
 from aloe_core.errors import AloeError, bad_value
 from aloe_ros import stamps
@@ -35,7 +36,8 @@ class EpisodeRecorder(AloeLifecycleNode):
 
     Messages are taken raw every 20 ms and written by a thread of their own. What was latched before a take, and the
     state and frames its episode starts from, open every bag. A failed write or a full disk ends the take as FAILED,
-    a shutdown as ABORTED; neither is ever reported as success.
+    a shutdown as ABORTED; neither is ever reported as success. What a take lacks of the promised rates is told while it
+    runs, and what fails its quality check with the answer to recorder/stop and in its labels.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -54,6 +56,22 @@ class EpisodeRecorder(AloeLifecycleNode):
         self._patience = declare(
             self, "stop_timeout", 2.0, "Wall seconds to wait for messages that are still on their way.", low=0, high=60
         )
+        self._sync_period = declare(
+            self, "sync_period", 2.0, "Seconds after which what came is on disk at the latest.", low=0.1, high=60.0
+        )
+        self._limits = Limits(
+            max_gaps=declare(
+                self, "max_gaps", 5, "Gaps in a stream (over 0.1 s) that fail a take's quality check.", low=1, high=1000
+            ),
+            min_rate=declare(
+                self,
+                "min_rate",
+                0.9,
+                "Share of the promised messages below which a stream fails the quality check.",
+                low=0.0,
+                high=1.0,
+            ),
+        )
         self._take: Take | None = None
         self._active = False
 
@@ -61,7 +79,7 @@ class EpisodeRecorder(AloeLifecycleNode):
         self._recovered: set[Path] = set()
         self._recover(self._folder(""))
         self._inbox = Inbox(self, self._contract, self._extra, lockstep=self._lockstep)
-        self._voice = Voice(self, self._reserve)
+        self._voice = Voice(self, self._reserve, self._folder(""))
         self._endpoints = [
             self.create_service(StartRecording, "recorder/start", self._on_start),
             self.create_service(StopRecording, "recorder/stop", self._on_stop),
@@ -107,7 +125,10 @@ class EpisodeRecorder(AloeLifecycleNode):
         return self._answer(lambda: self._start(request).path, response)
 
     def _on_stop(self, request, response):
-        return self._answer(lambda: self._stop(request), response)
+        self._answer(lambda: self._stop(request), response)
+        if response.success and self._voice.quality:
+            response.message = f"The take failed its quality check: {self._voice.quality}."
+        return response
 
     def _answer(self, action, response):
         try:
@@ -126,7 +147,7 @@ class EpisodeRecorder(AloeLifecycleNode):
         folder = self._folder(request.folder)
         self._recover(folder)
         self._inbox.receive()
-        self._inbox.review(recording=False)
+        self._review(recording=False)
         labels = EpisodeLabels(
             episode_id=request.episode_id or new_ulid(),
             task=request.task,
@@ -145,9 +166,13 @@ class EpisodeRecorder(AloeLifecycleNode):
             decode_step=_decode_step,
             min_free=self._reserve + self._take_size,
             queue_bytes=self._queue,
+            sync_period=self._sync_period,
+            limits=self._limits,
         )
         take.open_with(self._inbox.before())
+        self._inbox.renew()
         self._take = take
+        self._voice.quality = ""
         self._voice.enter(RecorderStatus.RECORDING, take)
         return take
 
@@ -168,6 +193,9 @@ class EpisodeRecorder(AloeLifecycleNode):
             self._fail(take, str(error))
             raise
         self._take_size = max(self._take_size, sum(file.stat().st_size for file in path.iterdir()))
+        self._voice.quality = quality = take.quality()
+        if quality:
+            self.get_logger().warning(f"{path.name}: failed its quality check: {quality}.")
         event = EpisodeEvent.SAVED
         if request.discard:
             path = move_to_trash(path)
@@ -217,16 +245,24 @@ class EpisodeRecorder(AloeLifecycleNode):
         take.put(arrivals)
         if take.error is not None:
             self._fail(take, str(take.error))
+            return
+        if not self._inbox.simulated:  # simulated streams stand still with their clock
+            for fallen in take.watch():
+                self.get_logger().warning(fallen)
 
     def _every_second(self) -> None:
         take = self._take
-        self._inbox.review(recording=take is not None)
+        self._review(recording=take is not None)
         if take is None:
             return
         if shutil.disk_usage(take.path.parent).free < self._reserve:
             self._end_for_space(take)
         else:
             self._voice.status()
+
+    def _review(self, *, recording: bool) -> None:
+        self._inbox.review(recording=recording)
+        self._voice.mixed = self._inbox.mixed
 
     def _end_for_space(self, take: Take) -> None:
         try:
