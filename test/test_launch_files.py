@@ -19,6 +19,12 @@ ALL = {
     "sim": {},
     "sim, everything given": {"namespace": "left", "lockstep": "false", "candidates": "1", "real_time_factor": "2"},
     "robot": {"contract": str(paths.contract(None)), "joy": "false"},
+    "robot, joystick alone": {
+        "contract": str(paths.contract(None)),
+        "joy": "false",
+        "joy_reader": "true",
+        "drive_by": "joy",
+    },
     "trainer": {"contract": str(paths.contract(None))},
 }
 TYPES = {bool: "bool", int: "int", float: "float", str: "string"}

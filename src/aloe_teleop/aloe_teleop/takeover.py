@@ -1,4 +1,4 @@
-"""From buttons and a leader arm to a person's command: pure, with injected time."""
+"""From a joystick and leader arms to a person's command: pure, with injected time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,19 @@ from enum import Enum, auto
 import numpy as np
 
 from aloe_core.contract import RobotContract
-from aloe_core.control import Teleop
+from aloe_core.control import RobotState, Teleop
 from aloe_core.episode.data import Outcome
-from aloe_core.errors import AloeError
-
-BUTTONS = {
-    "deadman_button": "hold to drive",
-    "estop_button": "e-stop",
-    "success_button": "label success",
-    "failure_button": "label failure",
-}
+from aloe_core.kinematics import RobotModel
+from aloe_teleop.clutch_hands import ClutchHands
+from aloe_teleop.joystick import Joystick
+from aloe_teleop.leader import LeaderArms
 
 
 class Grip(Enum):
-    """What the dead-man and the leader amount to."""
+    """What dead-man and input of one joint group amount to."""
 
     RELEASED = auto()
-    WAITING = auto()  # dead-man held, no fresh leader message or no joint state yet
+    WAITING = auto()  # dead-man held, no fresh leader message, clutch or joint state yet
     ENGAGED = auto()
     REFUSED = auto()  # dead-man held, but engagement was refused; release it and press again
 
@@ -37,152 +33,243 @@ class Reaction:
     command: Teleop | None = None
     label: Outcome | None = None
     refusal: str = ""  # why the person does not drive, one sentence
-
-
-@dataclass(frozen=True)
-class _Leader:
-    stamp: int
-    joints: np.ndarray
-    positions: np.ndarray
-    received: int
+    hold: bool = False  # the input was lost while it drove: ask for HOLD, since a release would hand back to the policy
+    help: bool = False  # the person asked for the map
 
 
 class Takeover:
-    """The person drives while the dead-man is held, if the leader was aligned with the robot when it was pressed.
+    """The person drives the joint groups whose dead-man is held: by leader arms, or by the joystick alone (`clutch`).
 
-    `now` is a monotonic clock in ns. A leader message that came before the press counts if it answers the newest joint
-    state (lock-step), or came within the contract's teleop staleness (robot).
+    A leader must be aligned with the robot when it engages. All arms that one dead-man would engage at once engage
+    together or not at all. Once an input is lost, a dead-man counts again only after it was seen open: a driver that
+    repeats the last message of a pad that is gone cannot drive.
+    `now` is a monotonic clock in ns; `joy_timeout` in s, 0 for none.
     """
 
-    def __init__(self, contract: RobotContract, *, lockstep: bool, joy_timeout: float = 0.0) -> None:
-        self.grip = Grip.RELEASED
+    def __init__(
+        self,
+        contract: RobotContract,
+        *,
+        lockstep: bool,
+        joy_timeout: float = 0.0,
+        needs_presence: bool = False,
+        clutch: bool = False,
+        model: RobotModel | None = None,
+    ) -> None:
+        """Raise AloeError if two functions share a button, or if the contract lacks what the clutch needs."""
+        self.grips = dict.fromkeys(contract.groups, Grip.RELEASED)
         self.refusal = ""
         self._contract = contract
-        self._lockstep = lockstep
+        self._joystick = Joystick(contract, drives=clutch)
+        self._leaders = None if clutch else LeaderArms(contract, lockstep=lockstep)
+        self._hands = ClutchHands(contract, model, lockstep=lockstep) if clutch else None
         self._joy_timeout = round(joy_timeout * 1e9)
-        self._buttons = {name: getattr(contract.takeover, name) for name in BUTTONS}
         self._angular = np.array([joint.unit == "rad" for joint in contract.joints])
+        self._needs_presence = needs_presence
+        self._present: bool | None = None
         self._pressed: frozenset[str] = frozenset()
+        self._spent: set[str] = set()  # groups whose dead-man has to be seen open first
         self._joy_received = 0
-        self._leader: _Leader | None = None
-        self._follower: tuple[int, np.ndarray] | None = None
-        _check_buttons(contract)
+        self._follower: RobotState | None = None
+        self._executed: RobotState | None = None
+        self._stamp = 0  # of the newest command
 
-    def on_joy(self, now: int, buttons: Sequence[int]) -> Reaction:
-        """`buttons` as in sensor_msgs/Joy; a message too short for the map is refused and lets go."""
-        self._joy_received = now
-        highest = max(self._buttons.values())
-        if len(buttons) <= highest:
-            name = max(self._buttons, key=lambda key: self._buttons[key])
-            self._pressed = frozenset()
-            why = f"Joy has {len(buttons)} buttons, but takeover.{name} is button {highest}: check the button map."
-            return self._let_go(why)
-        before, self._pressed = self._pressed, frozenset(n for n, b in self._buttons.items() if buttons[b])
-        label = None
-        for name, outcome in (("success_button", Outcome.SUCCESS), ("failure_button", Outcome.FAILURE)):
-            if name in self._pressed - before:
-                label = outcome
-        if "deadman_button" not in self._pressed:
-            return Reaction(self._let_go("").command, label)
-        if self.grip is Grip.RELEASED:
-            self.grip = Grip.WAITING
-            if self._leader_is_fresh(now):
-                reaction = self._engage()
-                return Reaction(reaction.command, label, reaction.refusal)
-        return Reaction(label=label)
+    @property
+    def _source(self) -> LeaderArms | ClutchHands:
+        source = self._leaders or self._hands
+        assert source is not None
+        return source
 
-    def on_leader(self, now: int, stamp: int, joints: np.ndarray, positions: np.ndarray) -> Reaction:
-        """`positions` [n] of contract joints `joints` [n] at `stamp` (ns)."""
-        self._leader = _Leader(stamp, joints, positions, now)
-        if self.grip is Grip.WAITING and self._follower is not None:
-            return self._engage()
-        if self.grip is Grip.ENGAGED:
-            return Reaction(self._command())
-        return Reaction()
+    @property
+    def grip(self) -> Grip:
+        """The most telling grip of all groups."""
+        order = (Grip.ENGAGED, Grip.REFUSED, Grip.WAITING)
+        return next((grip for grip in order if grip in self.grips.values()), Grip.RELEASED)
 
-    def on_follower(self, now: int, stamp: int, position: np.ndarray) -> Reaction:
-        """Measured joint positions [J] of the robot at `stamp` (ns)."""
-        self._follower = stamp, position
-        if self.grip is Grip.WAITING and self._leader_is_fresh(now):
-            return self._engage()
-        return Reaction()
+    @property
+    def engaged(self) -> tuple[str, ...]:
+        """Joint groups that the person drives."""
+        return tuple(group for group, grip in self.grips.items() if grip is Grip.ENGAGED)
 
-    def watch(self, now: int, joy_present: bool) -> Reaction:
-        """Let go when the joystick is gone or silent; call it a few times a second."""
-        if self.grip is Grip.RELEASED:
-            return Reaction()
-        if not joy_present:
-            self._pressed = frozenset()
-            return self._let_go("The joystick is gone while the dead-man was held: the robot is released.")
-        if self._joy_timeout and now - self._joy_received > self._joy_timeout:
-            self._pressed = frozenset()
-            silent = (now - self._joy_received) * 1e-9
-            return self._let_go(
-                f"No joy message for {silent:.2f} s while the dead-man was held: the robot is released."
-            )
-        return Reaction()
-
-    def released(self) -> Teleop:
-        """Return the command that says nobody drives."""
-        return Teleop(self._leader.stamp if self._leader is not None else 0, False)
+    @property
+    def selected(self) -> str:
+        """The arm that the joystick moves, empty with leader arms."""
+        return self._hands.selected if self._hands is not None else ""
 
     @property
     def newest_stamp(self) -> int:
         """Stamp of the newest joint state, ns; 0 before the first."""
-        return self._follower[0] if self._follower is not None else 0
+        return self._follower.stamp if self._follower is not None else 0
 
-    def _let_go(self, refusal: str) -> Reaction:
-        was, self.grip = self.grip, Grip.RELEASED
-        self.refusal = refusal
-        return Reaction(self.released() if was is Grip.ENGAGED else None, refusal=refusal)
+    def released(self) -> Teleop:
+        """Return the command that says nobody drives."""
+        return Teleop(self._stamp, False)
 
-    def _engage(self) -> Reaction:
-        self.refusal = self._misalignment()
-        self.grip = Grip.REFUSED if self.refusal else Grip.ENGAGED
-        return Reaction(None if self.refusal else self._command(), refusal=self.refusal)
+    # Inputs -------------------------------------------------------------------------------------------------------
+
+    def on_joy(self, now: int, buttons: Sequence[int], axes: Sequence[float] = ()) -> Reaction:
+        """Take a sensor_msgs/Joy; one that does not fit the map lets go and is refused."""
+        self._joy_received = now
+        complaint = self._joystick.complaint(buttons, axes)
+        if complaint:
+            return self._lose(complaint)
+        stick = self._joystick.read(buttons, axes)
+        before, self._pressed = self._pressed, stick.pressed
+        news = stick.pressed - before
+        labels = {"success_button": Outcome.SUCCESS, "failure_button": Outcome.FAILURE}
+        label = next((outcome for name, outcome in labels.items() if name in news), None)
+        if self._hands is not None:
+            self._hands.hold(stick)
+        reaction = self._grip(now)
+        return Reaction(reaction.command, label, reaction.refusal, help="help_button" in news)
+
+    def on_presence(self, present: bool) -> Reaction:
+        """Take what the joystick's reader says about the device itself."""
+        self._present = present
+        return Reaction() if present else self._lose("The joystick was unplugged, or its reader died: the robot holds.")
+
+    def on_leader(self, now: int, stamp: int, joints: np.ndarray, positions: np.ndarray) -> Reaction:
+        """`positions` [n] of contract joints `joints` [n] at `stamp` (ns); ignored while the joystick drives."""
+        if self._leaders is None:
+            return Reaction()
+        groups, complaint = self._leaders.take(now, stamp, joints, positions)
+        if complaint:
+            return self._unusable(groups, complaint)
+        reaction = self._try(now)
+        if reaction.command is not None or not self.engaged:
+            return reaction
+        return self._silence(now) or Reaction(self._command(), refusal=reaction.refusal)
+
+    def on_follower(self, now: int, stamp: int, position: np.ndarray) -> Reaction:
+        """Measured joint positions [J] of the robot at `stamp` (ns)."""
+        self._follower = RobotState(stamp, position)
+        if self._hands is None:
+            return self._try(now)
+        self._hands.advance(now, self._follower, self.engaged)
+        reaction = self._try(now)
+        if reaction.command is not None or not self.engaged:
+            return reaction
+        return Reaction(self._command(), refusal=reaction.refusal)
+
+    def on_executed(self, stamp: int, position: np.ndarray) -> None:
+        """What the arbiter commanded [J] in answer to the joint state at `stamp` (ns): where a takeover begins."""
+        self._executed = RobotState(stamp, position)
+
+    def watch(self, now: int, joy_present: bool) -> Reaction:
+        """Let go when joystick or leader is gone or silent; call it a few times a second.
+
+        `joy_present`: somebody publishes joy.
+        """
+        if all(grip is Grip.RELEASED for grip in self.grips.values()):
+            return Reaction()
+        if not joy_present:
+            return self._lose("The joystick is gone while the dead-man was held: the robot holds.")
+        silent = now - self._joy_received
+        if self._joy_timeout and silent > self._joy_timeout:
+            return self._lose(f"No joy message for {silent * 1e-9:.2f} s while the dead-man was held: the robot holds.")
+        return self._silence(now) or Reaction()
+
+    # What follows -------------------------------------------------------------------------------------------------
+
+    def _grip(self, now: int) -> Reaction:
+        """Follow the dead-men."""
+        held = {group for group in self.grips if self._is_held(group)}
+        if held and self._absent:
+            self._spent |= held
+            self.refusal = self._absent
+            return Reaction(refusal=self.refusal)
+        self._spent &= held
+        let_go = [group for group in self.engaged if group not in held]
+        for group, grip in self.grips.items():
+            if group not in held:
+                self.grips[group] = Grip.RELEASED
+            elif grip is Grip.RELEASED and group not in self._spent:
+                self.grips[group] = Grip.WAITING
+        if not held:
+            self.refusal = ""
+        reaction = self._try(now)
+        if reaction.command is None and let_go:
+            return Reaction(self._command(), refusal=reaction.refusal)
+        return reaction
+
+    def _is_held(self, group: str) -> bool:
+        return "deadman_button" in self._pressed or f"deadman_buttons.{group}" in self._pressed
+
+    @property
+    def _absent(self) -> str:
+        """Why a held dead-man does not count, empty if it does."""
+        if self._present is False:
+            return "The dead-man does not count: the joystick is not there, its driver repeats an old message."
+        if self._present is None and self._needs_presence:
+            return "The dead-man does not count: nobody says that the joystick is there (joy/presence); run joy_reader."
+        return ""
+
+    def _try(self, now: int) -> Reaction:
+        """Engage the waiting groups whose input is there."""
+        if self._follower is None:
+            return Reaction()
+        follower, source = self._follower, self._source
+        waiting = [group for group, grip in self.grips.items() if grip is Grip.WAITING]
+        ready = [group for group in waiting if source.ready(now, group, follower)]
+        if not ready:
+            return Reaction()
+        refusals = {group: source.refusal(group, follower.position) for group in ready}
+        bad = {group for group, why in refusals.items() if why}
+        if bad and "deadman_button" in self._pressed:
+            bad = set(ready)
+        start = self._command_so_far()
+        for group in ready:
+            self.grips[group] = Grip.REFUSED if group in bad else Grip.ENGAGED
+            if group not in bad:
+                source.start(now, group, start)
+        self.refusal = " ".join(dict.fromkeys(why for why in refusals.values() if why))
+        return Reaction(self._command() if len(bad) < len(ready) else None, refusal=self.refusal)
 
     def _command(self) -> Teleop:
-        assert self._leader is not None
-        return Teleop(self._leader.stamp, True, self._leader.joints, self._leader.positions)
+        """Return the command of all engaged groups."""
+        if not self.engaged:
+            return self.released()
+        command = self._source.command(self.engaged)
+        self._stamp = command.stamp
+        return command
 
-    def _leader_is_fresh(self, now: int) -> bool:
-        if self._leader is None or self._follower is None:
-            return False
-        if self._lockstep:
-            return self._leader.stamp >= self._follower[0]
-        return now - self._leader.received <= self._contract.staleness.teleop * 1e9
+    def _command_so_far(self) -> np.ndarray:
+        """Return where the robot was last told to be [J]: a grip stays as firm as it was.
 
-    def _misalignment(self) -> str:
-        """Return why the leader must not drive yet, empty if it may."""
-        assert self._leader is not None and self._follower is not None
-        joints, positions = self._leader.joints, self._leader.positions
-        if len(joints) == 0 or not np.isfinite(positions).all():
-            return "Takeover refused: the leader has no finite joint positions."
-        difference = np.where(self._angular[joints], np.abs(positions - self._follower[1][joints]), 0.0)
-        worst = int(difference.argmax())
-        tolerance = self._contract.takeover.alignment_tolerance
-        if difference[worst] <= tolerance:
-            return ""
-        return (
-            f"Takeover refused: leader and robot differ by {difference[worst]:.2f} rad at "
-            f"{self._contract.joint_names[joints[worst]]}, at most {tolerance} is allowed: "
-            "align the leader, release the dead-man and press it again."
-        )
+        Where that is not what the robot does (no command lately, a robot moved by hand) it is the measured position.
+        """
+        assert self._follower is not None
+        measured, told = self._follower.position, self._executed
+        if told is None or not 0 <= self._follower.stamp - told.stamp <= self._contract.staleness.joint_states * 1e9:
+            return measured
+        near = np.abs(told.position - measured) <= self._contract.takeover.alignment_tolerance
+        return np.where(near | ~self._angular, told.position, measured)
 
+    def _silence(self, now: int) -> Reaction | None:
+        for group in self.engaged:
+            why = self._source.silence(now, group)
+            if why:
+                return self._lose(why)
+        return None
 
-def button_map(contract: RobotContract) -> str:
-    """Return the map of the joystick for a person to read."""
-    parts = [f"{getattr(contract.takeover, name)} {what}" for name, what in BUTTONS.items()]
-    return "Joystick buttons: " + ", ".join(parts)
+    def _unusable(self, groups: tuple[str, ...], complaint: str) -> Reaction:
+        if any(self.grips[group] is Grip.ENGAGED for group in groups):
+            return self._lose(complaint)
+        waiting = [group for group in groups if self.grips[group] is Grip.WAITING]
+        for group in waiting:
+            self.grips[group] = Grip.REFUSED
+        if not waiting:
+            return Reaction()
+        self.refusal = f"Takeover refused: {complaint[0].lower()}{complaint[1:]}"
+        return Reaction(refusal=self.refusal)
 
-
-def _check_buttons(contract: RobotContract) -> None:
-    seen: dict[int, str] = {}
-    for name in BUTTONS:
-        button = getattr(contract.takeover, name)
-        if button in seen:
-            raise AloeError(
-                f"Contract {contract.name}: takeover.{name} = {button}: expected a button of its own, "
-                f"takeover.{seen[button]} has it."
-            )
-        seen[button] = name
+    def _lose(self, why: str) -> Reaction:
+        """Let every group go, and hold if one was driven."""
+        driven = bool(self.engaged)
+        for group in self.grips:
+            self.grips[group] = Grip.RELEASED
+        self._spent = set(self.grips)
+        self._pressed = frozenset()
+        self._joystick.forget_rest()
+        self.refusal = why
+        return Reaction(refusal=why, hold=driven)

@@ -6,7 +6,8 @@ import pytest
 from aloe_core.contract import load_contract
 from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError
-from aloe_teleop.takeover import Grip, Takeover, button_map
+from aloe_teleop.joystick import help_text
+from aloe_teleop.takeover import Grip, Takeover
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
 MAP = CONTRACT.takeover
@@ -87,17 +88,17 @@ def test_a_leader_without_finite_positions_never_engages(bad):
     assert "no finite joint positions" in takeover.on_leader(0, 1000, ALL, np.full(J, bad)).refusal
 
 
-def test_a_lost_or_silent_joystick_lets_go():
+def test_a_lost_or_silent_joystick_asks_for_a_hold_since_a_release_would_hand_back_to_the_policy():
     for kwargs, now, present, says in (
         ({}, 0, False, "gone"),
         ({"joy_timeout": 0.5}, 501 * MS, True, "No joy message"),
     ):
         takeover = ready(**kwargs)
         takeover.on_joy(0, buttons(MAP.deadman_button))
-        takeover.on_leader(0, 1000, ALL, np.zeros(J))
-        assert takeover.watch(now - 1 * MS, True).command is None
+        takeover.on_leader(now, 1000, ALL, np.zeros(J))
+        assert not takeover.watch(now - 1 * MS, True).hold
         reaction = takeover.watch(now, present)
-        assert not reaction.command.engaged and says in reaction.refusal
+        assert reaction.hold and reaction.command is None and says in reaction.refusal
         assert takeover.grip is Grip.RELEASED
 
 
@@ -106,7 +107,7 @@ def test_a_joystick_with_too_few_buttons_lets_go_and_names_the_button():
     takeover.on_joy(0, buttons(MAP.deadman_button))
     takeover.on_leader(0, 1000, ALL, np.zeros(J))
     reaction = takeover.on_joy(0, [0] * 5)
-    assert not reaction.command.engaged and "takeover.estop_button is button 6" in reaction.refusal
+    assert reaction.hold and "takeover.estop_button is button 6" in reaction.refusal
 
 
 def test_labels_follow_the_press_and_not_the_level():
@@ -123,4 +124,10 @@ def test_two_functions_on_one_button_are_refused():
 
 
 def test_the_button_map_reads_as_a_person_would_say_it():
-    assert button_map(CONTRACT) == "Joystick buttons: 4 hold to drive, 6 e-stop, 0 label success, 1 label failure"
+    assert help_text(CONTRACT, drives=False) == (
+        "Joystick buttons: 4 hold to drive, 6 e-stop, 0 label success, 1 label failure, 10 print this map"
+    )
+    told = help_text(CONTRACT, drives=True).splitlines()
+    assert told[0].endswith("5 hold with the dead-man to move, 2 select left, 3 select right")
+    assert "0 x (-0.15 m/s)" in told[1] and "3 yaw (+0.8 rad/s)" in told[1]
+    assert told[2] == "Joystick triggers: 2 open gripper, 5 close gripper"
