@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aloe_core.errors import AloeError
+
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Hyper(BaseModel):
@@ -30,6 +32,14 @@ class Hyper(BaseModel):
     max_length: float = Field(0, ge=0)  # control steps that normalise rewards; 0 = longest episode seen
     failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
 
+    # Batches of critics and state values: factors for how often a window is drawn; what a mapping leaves out is not.
+    # Empty, or 0 = all alike. --set 'sample_outcome={success: 1, failure: 2}'
+    sample_source: dict[Literal["policy", "human", "hold"], Factor] = Field(default_factory=dict)  # who drove
+    sample_outcome: dict[Literal["success", "failure", "aborted", "none"], Factor] = Field(default_factory=dict)
+    sample_task: dict[str, Factor] = Field(default_factory=dict)
+    sample_half_life: float = Field(0, ge=0)  # episodes that came since an episode of half the factor
+    human_share: float = Field(0, ge=0, le=1)  # of each batch; 0.5 = half by a person, as RLPD; 0 = as it comes
+
     # Behaviour cloning, images to chunks end to end
     bc_steps: int = Field(500, ge=1)
     bc_batch: int = Field(64, ge=1)
@@ -39,6 +49,7 @@ class Hyper(BaseModel):
     head_lr: float = Field(5e-4, gt=0)
     image_shift: int = Field(0, ge=0)  # pixels of random shift; cameras are fixed, and 2 pixels are 1 cm on the table
     brightness: float = Field(0.1, ge=0)  # relative random brightness and contrast
+    feature_noise: float = Field(0.0, ge=0)  # on features while the head alone is fitted; for poses in place of images
     state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
     keypoints: int = Field(32, ge=1)
     width_head: int = Field(384, ge=8)

@@ -15,6 +15,7 @@ from aloe_critic.job import Job
 from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
+from aloe_critic.replay.drawing import drawing
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
 
@@ -153,9 +154,10 @@ def fit_q(
     rows = torch.arange(len(w)) if rows is None else rows
     executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
+    draw = drawing(job.replay, w, hyper, rows)
 
     def loss(_step: int) -> Tensor:
-        pick = rows[torch.randint(len(rows), (hyper.critic_batch,))]
+        pick = draw(hyper.critic_batch)
         with torch.no_grad(), autocast(hyper):
             y = target(fitting.target, pick)
         part = distributed.share(torch.arange(hyper.critic_batch))

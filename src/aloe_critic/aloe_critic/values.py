@@ -13,6 +13,7 @@ from aloe_critic import distributed
 from aloe_critic.job import Job
 from aloe_critic.loop import Phase
 from aloe_critic.replay import Windows
+from aloe_critic.replay.drawing import drawing
 
 
 class Bins:
@@ -65,8 +66,10 @@ def fit_values(
     net = ValueNet(z.shape[1], hyper.value_width, len(bins.centers))
     optimizer = torch.optim.AdamW(net.parameters(), lr=hyper.value_lr, weight_decay=hyper.value_decay, fused=True)
 
+    draw = drawing(job.replay, windows, hyper, rows)
+
     def loss(_step: int) -> Tensor:
-        pick = distributed.share(rows[torch.randint(len(rows), (hyper.critic_batch,))])
+        pick = distributed.share(draw(hyper.critic_batch))
         return bins.loss(net(z[windows.obs[pick]]), returns[pick]).mean()
 
     last = job.loop.run(Phase("value", {"value": net}, optimizer, hyper.value_steps, loss, hyper.clip))

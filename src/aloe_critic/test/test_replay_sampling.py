@@ -10,7 +10,9 @@ import torch
 
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
+from aloe_critic.hyper import make_hyper
 from aloe_critic.replay import Replay, Sampler, window_weights
+from aloe_critic.replay.drawing import drawing
 from aloe_critic.replay.frames import FrameCache
 from aloe_critic.replay.sampling import human_or_not
 from synthetic import reach_episode, small_contract
@@ -147,3 +149,38 @@ def test_cameras_of_different_sizes_are_refused():
     other = camera.model_copy(update={"name": "side", "width": 48})
     with pytest.raises(AloeError, match="top 32x32, side 48x32"):
         Replay(CONTRACT.model_copy(update={"cameras": (camera, other)}), 5, 64)
+
+
+@pytest.mark.parametrize(
+    ("asked", "human", "failed"),
+    [
+        ({}, 0.25, 0.375),
+        ({"human_share": 0.5}, 0.5, 0.25),
+        ({"sample_source": {"human": 3, "policy": 1}}, 0.5, 0.25),
+        ({"sample_outcome": {"failure": 1}}, 0.0, 1.0),
+        ({"sample_task": {"sort": 2}}, 0.0, 0.5),
+        ({"sample_half_life": 1e-3}, 0.0, 1.0),
+    ],
+)
+def test_hyperparameters_say_what_batches_are_made_of(asked, human, failed):
+    replay, w = mixed_replay()
+    torch.manual_seed(0)
+    draw = drawing(replay, w, make_hyper(asked), torch.arange(len(w)))
+    state = torch.get_rng_state()
+    drawn = draw(40_000)
+    assert abs(float((w.source[drawn] == int(Source.HUMAN)).double().mean()) - human) < 0.01
+    assert abs(float(replay.outcome(Outcome.FAILURE)[w.episode[drawn]].double().mean()) - failed) < 0.01
+    torch.set_rng_state(state)  # all that a run saves of its batches
+    assert torch.equal(draw(40_000), drawn)
+    some = torch.arange(0, len(w), 2)
+    assert bool(torch.isin(drawing(replay, w, make_hyper(asked), some)(1000), some).all())
+
+
+def test_sampling_that_leaves_nothing_and_unknown_names_are_one_sentence():
+    replay, w = mixed_replay()
+    with pytest.raises(AloeError, match=r"none of 64 windows"):
+        drawing(replay, w, make_hyper({"sample_task": {"fold": 1}}), torch.arange(len(w)))
+    for asked in ({"sample_source": {"robot": 1}}, {"sample_outcome": {"success": -1}}, {"human_share": 2}):
+        with pytest.raises(AloeError, match=next(iter(asked))) as caught:
+            make_hyper(asked)
+        assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ from aloe_critic.imitate import Examples, refit
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import driven_rows
 from aloe_critic.loop import Phase
+from aloe_critic.replay.drawing import drawing
 from aloe_critic.scale import kept_critic, value_metrics
 from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic
 from aloe_critic.values import ValueNet
@@ -54,9 +55,10 @@ def fit_q_and_v(
     hyper, w = job.hyper, table.windows
     executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
+    draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
 
     def loss(_step: int) -> Tensor:
-        pick = torch.randint(len(w), (hyper.critic_batch,))
+        pick = draw(hyper.critic_batch)
         z, tokens = table.z[w.obs[pick]], executed[pick]
         with torch.no_grad():
             y = w.reward[pick] + w.discount[pick] * value(table.z[w.next_obs[pick]]).squeeze(-1)

@@ -53,7 +53,7 @@ def human_or_not(windows: Windows) -> Tensor:
 
 
 class Sampler:
-    """Draws window indices with replacement, in proportion to weights, from a generator of its own.
+    """Draws window indices with replacement, in proportion to weights.
 
     With `groups` every batch holds `shares[g]` of group g, whatever the sizes of the groups, and weights count within a
     group. Fractions are drawn, so that shares hold on average too; the share of an empty group goes to the others.
@@ -63,11 +63,14 @@ class Sampler:
         self,
         weight: Tensor,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         groups: Tensor | None = None,
         shares: Sequence[float] = (0.5, 0.5),
     ) -> None:
-        """`weight` [N] >= 0; `groups` int64 [N], values below len(shares). AloeError if no window can be drawn."""
+        """`weight` [N] >= 0; `groups` int64 [N], values below len(shares); `seed` None = draw from torch's generator.
+
+        AloeError if no window can be drawn.
+        """
         weight = weight.double()
         if not bool(torch.isfinite(weight).all()) or bool((weight < 0).any()):
             raise AloeError("Sampler: weights must be finite and not negative.")
@@ -82,7 +85,7 @@ class Sampler:
         if not float(share.sum()) > 0:
             raise AloeError(f"Sampler: none of {len(weight)} windows has a weight above 0.")
         self._share = share / share.sum()
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.default_generator if seed is None else torch.Generator().manual_seed(seed)
 
     def draw(self, count: int) -> Tensor:
         """Return `count` window indices, int64 [count]; members of a group stand together."""
