@@ -28,7 +28,7 @@ from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned, Progress
 from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop, Stopped
-from aloe_critic.monitor import Monitor
+from aloe_critic.monitor import Monitor, find_tracker
 from aloe_critic.replay import Replay, ReplayStore, load_bags
 from aloe_critic.replay.bags import find_bags
 from aloe_critic.run import Run
@@ -50,6 +50,7 @@ class TrainRequest:
     fresh: bool = False  # do not go on with an unfinished run of the same request
     gate: str = ""  # file of thresholds that an update must reach to be published; empty = publish whatever comes
     held_out: list[str] = field(default_factory=list)  # folders of bags that the gate judges by; never trained on
+    tracker: str = ""  # wandb or trackio, beside TensorBoard; empty = what ALOE_TRACKER in the environment says
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     root = Path(request.checkpoint_dir)
     _check_writable(root)
     _check_gate(request)
+    find_tracker(request.tracker)
     _seed(hyper)
     with distributed.group(hyper.device):
         init = find_init(request, contract, root)
@@ -95,7 +97,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             if distributed.is_chief() and not resumes:
                 run.abandon()
             raise
-        with _monitor(run) as monitor:
+        with _monitor(run, request.tracker) as monitor:
             job = Job(
                 contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor, parallel=hyper.parallel)
             )
@@ -140,8 +142,10 @@ def _open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotCo
     return Run.open(root, version, asked)
 
 
-def _monitor(run: Run) -> AbstractContextManager[Monitor | None]:
-    return Monitor(run.path, run.path.name, run.asked) if distributed.is_chief() else nullcontext()
+def _monitor(run: Run, tracker: str) -> AbstractContextManager[Monitor | None]:
+    if not distributed.is_chief():
+        return nullcontext()
+    return Monitor(run.path, run.path.name, run.asked, tracker)
 
 
 def _check_gate(request: TrainRequest) -> None:

@@ -43,6 +43,9 @@ def train_(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Bags that the gate judges by; may be given again.", metavar="DIR")
     ] = None,
+    tracker: Annotated[
+        str, typer.Option(help="Show curves in wandb or trackio too, if installed; default: $ALOE_TRACKER, or none.")
+    ] = "",
     fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished run could be gone on with.")] = False,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
@@ -58,6 +61,7 @@ def train_(
         init=init,
         replay_dir=str(replay) if replay else "",
         fresh=fresh,
+        tracker=tracker,
         gate=str(gate) if gate else "",
         held_out=held_out or [],
         overrides=(load_hyper(hyper) if hyper else {}) | parse(set_),
