@@ -1,4 +1,4 @@
-"""What a perfect tracker would say of the scene: poses of hands and objects, in place of images.
+"""What a perfect tracker would say of the scene: poses of objects, in place of images.
 
 For benchmarks that ask how methods learn rather than how well a small encoder sees; no robot has this.
 """
@@ -15,14 +15,11 @@ _CLOTH_STEP = 2  # of a cloth's vertices, every second one each way
 def object_state(station: Station) -> np.ndarray:
     """Return poses in the world frame, float32 [P], m: the same length and order for every episode of a task.
 
-    For each arm the pinch point, two columns of its rotation and the opening; for each item the same of its body, and
-    where it lies as seen from each hand; of a cloth some vertices, seen from each hand as well.
+    For each item its position, two columns of its rotation, and where it lies as seen from each hand; of a cloth some
+    vertices, and its corners as seen from each hand. Hands are left out: they follow from the joint positions.
     """
-    arms = sorted(station.robot.arms)
-    hands = [station.hand(arm) for arm in arms]
-    parts = []
-    for arm, hand in zip(arms, hands, strict=True):
-        parts += [hand.point, hand.rotation[:, :2].ravel(), [station.opening(arm)]]
+    hands = [station.hand(arm) for arm in sorted(station.robot.arms)]
+    parts: list[np.ndarray] = []
     for item in station.task.items:
         position = station.position(item)
         parts += [position, station.rotation(item)[:, :2].ravel()]
