@@ -24,6 +24,7 @@ class Pad:
     def __init__(self, device: Any) -> None:
         """`device` is an evdev.InputDevice; it belongs to the pad from now on."""
         self._device = device
+        self.model = device.name
         self.name = f"{device.name} ({device.path})"
         capabilities = device.capabilities(absinfo=True)
         keys = sorted(capabilities.get(_KEY, ()), key=lambda code: (code < _JOYSTICK, code))
@@ -94,7 +95,7 @@ def open_pad(wanted: str) -> Pad:
             pads.append(_open(evdev, path))
         except PadAbsent:
             continue
-    fitting = [pad for pad in pads if wanted in ("", pad.name.rpartition(" (")[0])]
+    fitting = [pad for pad in pads if wanted in ("", pad.model)]
     for pad in pads:
         if len(fitting) != 1 or pad is not fitting[0]:
             pad.close()

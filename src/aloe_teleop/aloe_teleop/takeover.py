@@ -15,6 +15,7 @@ from aloe_core.kinematics import RobotModel
 from aloe_teleop.clutch_hands import ClutchHands
 from aloe_teleop.joystick import Joystick
 from aloe_teleop.leader import LeaderArms
+from aloe_teleop.takeover_deadman import DeadMen
 
 
 class Grip(Enum):
@@ -41,8 +42,7 @@ class Takeover:
     """The person drives the joint groups whose dead-man is held: by leader arms, or by the joystick alone (`clutch`).
 
     A leader must be aligned with the robot when it engages. All arms that one dead-man would engage at once engage
-    together or not at all. Once an input is lost, a dead-man counts again only after it was seen open: a driver that
-    repeats the last message of a pad that is gone cannot drive.
+    together or not at all.
     `now` is a monotonic clock in ns; `joy_timeout` in s, 0 for none.
     """
 
@@ -65,10 +65,7 @@ class Takeover:
         self._hands = ClutchHands(contract, model, lockstep=lockstep) if clutch else None
         self._joy_timeout = round(joy_timeout * 1e9)
         self._angular = np.array([joint.unit == "rad" for joint in contract.joints])
-        self._needs_presence = needs_presence
-        self._present: bool | None = None
-        self._pressed: frozenset[str] = frozenset()
-        self._spent: set[str] = set()  # groups whose dead-man has to be seen open first
+        self._deadmen = DeadMen(contract.groups, needs_presence=needs_presence)
         self._joy_received = 0
         self._follower: RobotState | None = None
         self._executed: RobotState | None = None
@@ -114,8 +111,7 @@ class Takeover:
         if complaint:
             return self._lose(complaint)
         stick = self._joystick.read(buttons, axes)
-        before, self._pressed = self._pressed, stick.pressed
-        news = stick.pressed - before
+        news = self._deadmen.see(stick.pressed)
         labels = {"success_button": Outcome.SUCCESS, "failure_button": Outcome.FAILURE}
         label = next((outcome for name, outcome in labels.items() if name in news), None)
         if self._hands is not None:
@@ -125,7 +121,7 @@ class Takeover:
 
     def on_presence(self, present: bool) -> Reaction:
         """Take what the joystick's reader says about the device itself."""
-        self._present = present
+        self._deadmen.present = present
         return Reaction() if present else self._lose("The joystick was unplugged, or its reader died: the robot holds.")
 
     def on_leader(self, now: int, stamp: int, joints: np.ndarray, positions: np.ndarray) -> Reaction:
@@ -173,36 +169,22 @@ class Takeover:
 
     def _grip(self, now: int) -> Reaction:
         """Follow the dead-men."""
-        held = {group for group in self.grips if self._is_held(group)}
-        if held and self._absent:
-            self._spent |= held
-            self.refusal = self._absent
+        deadmen = self._deadmen
+        if deadmen.held and deadmen.absence:
+            self.refusal = deadmen.absence
             return Reaction(refusal=self.refusal)
-        self._spent &= held
-        let_go = [group for group in self.engaged if group not in held]
+        let_go = [group for group in self.engaged if group not in deadmen.held]
         for group, grip in self.grips.items():
-            if group not in held:
+            if group not in deadmen.held:
                 self.grips[group] = Grip.RELEASED
-            elif grip is Grip.RELEASED and group not in self._spent:
+            elif grip is Grip.RELEASED and deadmen.counts(group):
                 self.grips[group] = Grip.WAITING
-        if not held:
+        if not deadmen.held:
             self.refusal = ""
         reaction = self._try(now)
         if reaction.command is None and let_go:
             return Reaction(self._command(), refusal=reaction.refusal)
         return reaction
-
-    def _is_held(self, group: str) -> bool:
-        return "deadman_button" in self._pressed or f"deadman_buttons.{group}" in self._pressed
-
-    @property
-    def _absent(self) -> str:
-        """Why a held dead-man does not count, empty if it does."""
-        if self._present is False:
-            return "The dead-man does not count: the joystick is not there, its driver repeats an old message."
-        if self._present is None and self._needs_presence:
-            return "The dead-man does not count: nobody says that the joystick is there (joy/presence); run joy_reader."
-        return ""
 
     def _try(self, now: int) -> Reaction:
         """Engage the waiting groups whose input is there."""
@@ -215,7 +197,7 @@ class Takeover:
             return Reaction()
         refusals = {group: source.refusal(group, follower.position) for group in ready}
         bad = {group for group, why in refusals.items() if why}
-        if bad and "deadman_button" in self._pressed:
+        if bad and self._deadmen.takes_all:
             bad = set(ready)
         start = self._command_so_far()
         for group in ready:
@@ -268,8 +250,7 @@ class Takeover:
         driven = bool(self.engaged)
         for group in self.grips:
             self.grips[group] = Grip.RELEASED
-        self._spent = set(self.grips)
-        self._pressed = frozenset()
+        self._deadmen.lose()
         self._joystick.forget_rest()
         self.refusal = why
         return Reaction(refusal=why, hold=driven)

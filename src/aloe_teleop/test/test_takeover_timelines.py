@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aloe_core.arbiter import Arbiter
 from aloe_core.contract import load_contract
+from aloe_core.control import AskMode, Mode, RobotState, TaskInfo
 from aloe_core.kinematics import load_model
 from aloe_teleop.takeover import Grip, Reaction, Takeover
 
@@ -250,3 +252,26 @@ def test_no_timeline_drives_without_a_present_pad_a_held_dead_man_and_finite_inp
             driven = {CONTRACT.groups[i] for i in CONTRACT.group_of[reaction.command.joints]}
             assert driven == set(stage.takeover.engaged) and np.isfinite(reaction.command.positions).all()
         assert not (reaction.hold and stage.takeover.engaged) and bool(reaction.refusal) >= reaction.hold
+
+
+def test_in_a_supervised_episode_a_lost_pad_holds_and_only_a_new_press_and_release_bring_the_policy_back(stage):
+    arbiter = Arbiter(CONTRACT, lockstep=False)
+    arbiter.update(0, TaskInfo("episode", "supervise"))
+    arbiter.update(0, RobotState(0, HOME))
+    arbiter.update(0, AskMode(Mode.POLICY, "start"))
+    stage.lead(0)
+    arbiter.update(MS, stage.joy(1, MAP.deadman_button).command)
+    assert arbiter.mode is Mode.HUMAN
+    lost = stage.takeover.on_presence(False)
+    assert lost.command is None
+    arbiter.update(2 * MS, AskMode(Mode.HOLD, lost.refusal))
+    arbiter.update(3 * MS, stage.takeover.released())  # the heartbeat of the node
+    assert arbiter.mode is Mode.HOLD
+
+    stage.takeover.on_presence(True)
+    stage.joy(10)
+    stage.lead(20)
+    arbiter.update(20 * MS, stage.joy(20, MAP.deadman_button).command)
+    assert arbiter.mode is Mode.HUMAN
+    arbiter.update(30 * MS, stage.joy(30).command)
+    assert arbiter.mode is Mode.POLICY

@@ -97,7 +97,7 @@ class TakeoverNode(Node):
             )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._watch, clock=steady)
-        self.create_timer(1.0, self._heartbeat, clock=steady)
+        self._pulse = self.create_timer(1.0, self._heartbeat, clock=steady)
         self._diagnostics = Diagnostics(self, self._report)
         self.get_logger().info(self._help)
 
@@ -176,6 +176,7 @@ class TakeoverNode(Node):
 
     def _ask_hold(self, cause: str) -> None:
         """Ask for HOLD; on a robot the arbiter also holds by itself, since no further command comes."""
+        self._pulse.reset()  # a released command that overtook the request would hand back to the policy
         if not self._modes.service_is_ready():
             self.get_logger().error("No arbiter offers control/set_mode: HOLD was not asked for.")
             return
