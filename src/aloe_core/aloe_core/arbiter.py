@@ -110,8 +110,8 @@ class Arbiter:
             case RobotState():
                 self._take_state(event)
             case Chunk():
-                if Source.POLICY not in self.group_source or not self._mux.playback.take(event):
-                    self.counts.fenced += 1
+                taken = self._mux.playback.take(event, wanted=Source.POLICY in self.group_source)
+                self.counts.fenced += not taken
             case Teleop():
                 change = self._take_teleop(event)
             case EstopButton():

@@ -12,7 +12,7 @@ from aloe_core.control import LateChunk
 from aloe_core.motion import Clamp
 from aloe_core.types import Chunk
 
-_REMEMBERED = 64  # fenced chunk ids; chunks older than a few are refused by their stamp anyway
+_REMEMBERED = 64  # chunk ids; older ones are refused by their stamp
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,24 @@ class Playback:
         self.slows = late is LateChunk.SLOW and not lockstep
         self._longest = contract.staleness.chunk * 1e9  # ns
         self._chunks: deque[Chunk] = deque(maxlen=2)
-        self._barred: deque[str] = deque(maxlen=_REMEMBERED)
+        self._offered: deque[str] = deque(maxlen=_REMEMBERED)
+        self._barred: frozenset[str] = frozenset()
 
     def fence(self, stamp: int) -> None:
         """From now on only chunks that are new and observed at or after `stamp` (ns) run."""
-        self._barred.extend(chunk.chunk_id for chunk in self._chunks)
+        self._barred = frozenset(self._offered)
         self._chunks.clear()
         self.fenced_at, self.started = stamp, False
 
-    def take(self, chunk: Chunk) -> bool:
-        """Return whether the chunk is not barred; one older than the newest is ignored."""
-        if chunk.stamp < self.fenced_at or chunk.chunk_id in self._barred:
+    def take(self, chunk: Chunk, wanted: bool = True) -> bool:
+        """Return whether the chunk may run; never if not `wanted`, when the policy does not drive.
+
+        One observed before the newest is ignored.
+        """
+        if chunk.chunk_id not in self._offered:
+            self._offered.append(chunk.chunk_id)
+        if not wanted or chunk.stamp < self.fenced_at or chunk.chunk_id in self._barred:
+            self._barred = (self._barred | {chunk.chunk_id}).intersection(self._offered)
             return False
         if not self._chunks or chunk.stamp >= self._chunks[-1].stamp:
             self._chunks.append(chunk)

@@ -1,0 +1,76 @@
+"""Random timelines: no rule is broken, and a broken arbiter does not go unnoticed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aloe_core.arbiter import Arbiter
+from aloe_core.contract import load_contract
+from aloe_core.control import TRANSITIONS, Mode, Trigger
+from aloe_core.motion import Clamp, Motion
+from aloe_core.playback import Playback
+from aloe_core.safety import SafetyFilter
+from aloe_core.timelines import Tally, play
+
+CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
+
+
+def tally(timelines: int, ticks: int = 100) -> Tally:
+    found = Tally()
+    for seed in range(timelines):
+        play(CONTRACT, seed, ticks, found)
+    return found
+
+
+def test_random_timelines_break_no_rule_and_reach_every_corner():
+    found = tally(40)
+    assert found.violations == {} and found.seeds == []
+    assert found.timelines == 40 and found.ticks > 3000 and found.changes > 100
+    assert 0 < found.jump <= CONTRACT.velocity.max() * CONTRACT.dt + 1e-9
+
+
+def test_a_seed_names_one_timeline():
+    one, other = Tally(), Tally()
+    play(CONTRACT, 7, 80, one)
+    play(CONTRACT, 7, 80, other)
+    assert one == other
+
+
+def without_fence(patch) -> None:
+    patch.setattr(Playback, "fence", lambda self, stamp: None)
+
+
+def without_filter(patch) -> None:
+    def unlimited(self, wanted, last):
+        return Motion(np.clip(np.nan_to_num(wanted), -9, 9), last.velocity, wanted), Clamp.NONE
+
+    patch.setattr(SafetyFilter, "apply", unlimited)
+
+
+def estop_ends_by_itself(patch) -> None:
+    patch.setitem(TRANSITIONS, (Mode.ESTOP, Trigger.PRESS), Mode.HUMAN)
+
+
+def no_estop_while_a_person_drives(patch) -> None:
+    patch.delitem(TRANSITIONS, (Mode.HUMAN, Trigger.ESTOP))
+
+
+def without_teleop_watchdog(patch) -> None:
+    patch.setattr(Arbiter, "_watch_teleop", lambda self: None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_fence, "fenced"),
+        (without_filter, "velocity limit"),
+        (estop_ends_by_itself, "without a reset"),
+        (no_estop_while_a_person_drives, "did not stop"),
+        (without_teleop_watchdog, "too old"),
+    ],
+)
+def test_a_damaged_arbiter_is_found_out(monkeypatch, damage, said):
+    damage(monkeypatch)
+    found = tally(30)
+    assert any(said in violation for violation in found.violations) and found.seeds
