@@ -18,7 +18,7 @@ LATCHED = _profile(1, latched=True)  # task, mode, status, checkpoint, camera_in
 # Whether a device is there: the lease tells its readers within that time that the process which knows has died.
 PRESENCE = _profile(1, latched=True)
 PRESENCE.liveliness = LivelinessPolicy.AUTOMATIC
-PRESENCE.liveliness_lease_duration = Duration(nanoseconds=500_000_000)
+PRESENCE.liveliness_lease_duration = Duration(seconds=1)
 # Publishers offer these latched: lock-step waits for every message, also for one sent before its reader was matched.
 COMMAND = _profile(200, latched=True)  # commands, executed steps, chunks, teleop commands, episode events
 IMAGE = _profile(50, latched=True)

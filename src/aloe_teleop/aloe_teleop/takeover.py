@@ -121,8 +121,12 @@ class Takeover:
 
     def on_presence(self, present: bool) -> Reaction:
         """Take what the joystick's reader says about the device itself."""
-        self._deadmen.present = present
-        return Reaction() if present else self._lose("The joystick was unplugged, or its reader died: the robot holds.")
+        before, self._deadmen.present = self._deadmen.present, present
+        if present or before is False:
+            return Reaction()
+        if before is None and not self.engaged:
+            return self._lose("No joystick is there: plug it in.")
+        return self._lose("The joystick was unplugged, or its reader died: the robot holds.")
 
     def on_leader(self, now: int, stamp: int, joints: np.ndarray, positions: np.ndarray) -> Reaction:
         """`positions` [n] of contract joints `joints` [n] at `stamp` (ns); ignored while the joystick drives."""

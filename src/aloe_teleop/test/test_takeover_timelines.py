@@ -94,6 +94,18 @@ def test_a_pad_that_went_silent_has_to_be_seen_open_before_it_drives_again(stage
     assert stage.joy(620, MAP.deadman_button).command.engaged
 
 
+def test_presence_is_said_again_and_again_but_a_loss_only_once(stage):
+    assert "plug it in" in stage.takeover.on_presence(False).refusal
+    assert stage.takeover.on_presence(False) == Reaction()
+    assert stage.takeover.on_presence(True) == stage.takeover.on_presence(True) == Reaction()
+
+
+def test_a_reader_that_comes_without_a_pad_lets_go_of_a_robot_that_another_driver_drove(stage):
+    stage.lead(0)
+    assert stage.joy(0, MAP.deadman_button).command.engaged
+    assert stage.takeover.on_presence(False).hold and stage.takeover.engaged == ()
+
+
 def test_without_a_word_of_presence_a_robot_that_asks_for_it_is_not_driven():
     stage = Stage(Takeover(CONTRACT, lockstep=False, needs_presence=True))
     stage.robot(0)

@@ -5,6 +5,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_msgs.msg import Bool
@@ -54,7 +55,9 @@ class JoyReader(Node):
         self._losses = 0
         self._last = _State([], [])
         self._diagnostics = Diagnostics(self, self._report)
-        self._presence.publish(Bool(data=False))
+        self._say_presence()
+        # Again and again: on a machine so busy that the lease ran out, its readers think that this process has died.
+        self.create_timer(1.0, self._say_presence, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
         self._read: queue.SimpleQueue[_State | AloeError] = queue.SimpleQueue()
         self._arrived = self.create_guard_condition(self._drain)
@@ -115,11 +118,14 @@ class JoyReader(Node):
             else:
                 self._say(item)
 
+    def _say_presence(self) -> None:
+        self._presence.publish(Bool(data=bool(self._name)))
+
     def _say(self, state: _State) -> None:
         if state.found:
             self._name, self._why = state.found, ""
             self.get_logger().info(f"{state.found}: {len(state.buttons)} buttons, {len(state.axes)} axes.")
-            self._presence.publish(Bool(data=True))
+            self._say_presence()
             self._diagnostics.publish()
         self._last = state
         msg = Joy(buttons=state.buttons, axes=state.axes)
@@ -128,10 +134,11 @@ class JoyReader(Node):
         self._joy.publish(msg)
 
     def _lose(self, why: str) -> None:
-        if self._name:
+        lost, self._name = bool(self._name), ""
+        if lost:
             self._losses += 1
-            self._presence.publish(Bool(data=False))
-        self._name, before, self._why = "", self._why, why
+            self._say_presence()
+        before, self._why = self._why, why
         if why != before:
             self.get_logger().warning(why)
             self._diagnostics.publish()
