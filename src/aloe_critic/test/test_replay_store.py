@@ -61,7 +61,13 @@ def episodes(draw: st.DrawFn) -> EpisodeData:
         chunk_ids=("a", "b", "c"),
         policy_versions=("v1", "v1", "v2"),
         breaks=tuple(sorted(draw(st.sets(st.integers(0, steps - 1), max_size=2)))),
+        group_source=draw(st.sampled_from([None, np.stack([source, source[::-1]], 1)])),
     )
+
+
+def alike(ep: EpisodeData, a: int, b: int) -> bool:
+    groups = ep.group_source
+    return ep.source[a] == ep.source[b] and (groups is None or (groups[a] == groups[b]).all())
 
 
 def brute_force(eps: list[EpisodeData], stride: int):
@@ -70,7 +76,7 @@ def brute_force(eps: list[EpisodeData], stride: int):
         t = 0
         while t < ep.steps:
             end = t + 1
-            while end < ep.steps and ep.source[end] == ep.source[t] and not {end - 1, end} & set(ep.breaks):
+            while end < ep.steps and alike(ep, t, end) and not {end - 1, end} & set(ep.breaks):
                 end += 1
             labelled = ep.end == "terminated" and ep.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
             for start in range(t, end, stride) if t not in ep.breaks else ():
@@ -141,8 +147,10 @@ def fill(folder, eps: list[EpisodeData], contract: RobotContract = CONTRACT, enc
 
 def same(a: EpisodeData, b: EpisodeData) -> bool:
     words = ("episode_id", "task", "instruction", "seed", "outcome", "end", "dt", "breaks", "steps", "contract_hash")
+    groups = [ep.group_source if ep.group_source is not None else np.empty(0) for ep in (a, b)]
     return (
-        all(getattr(a, name) == getattr(b, name) for name in words)
+        np.array_equal(*groups)
+        and all(getattr(a, name) == getattr(b, name) for name in words)
         and all(np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in ARRAYS)
         and all(getattr(a, name).dtype == getattr(b, name).dtype for name in ARRAYS)
         and list(a.chunk_ids) == list(b.chunk_ids)

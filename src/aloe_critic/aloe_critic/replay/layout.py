@@ -40,6 +40,7 @@ class Entry:
     payload_size: int = 0
     payload_crc: int = 0
     details: int = 0  # bytes at the end of the payload: chunk ids and policy versions, JSON
+    groups: int = 0  # joint groups whose source is told apart
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -50,7 +51,7 @@ class Entry:
 Array = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
 
 
-def arrays(steps: int, joints: int, frames: Sequence[int]) -> Iterator[Array]:
+def arrays(steps: int, joints: int, frames: Sequence[int], groups: int) -> Iterator[Array]:
     """Yield the arrays of a block in order; the widest come first, so that all are aligned."""
     yield "stamps", "<i8", (steps + 1,)
     for camera, count in enumerate(frames):
@@ -62,12 +63,14 @@ def arrays(steps: int, joints: int, frames: Sequence[int]) -> Iterator[Array]:
     for name in ("chunk", "chunk_index"):
         yield name, "<i4", (steps,)
     yield "source", "u1", (steps,)
+    if groups:
+        yield "group_source", "u1", (steps, groups)
 
 
 def pack(ep: EpisodeData, kept: Mapping[str, Sequence[bytes]]) -> tuple[bytes, bytes, int]:
     """Return block, payload and the size of the details; `kept`: the frames of each camera, in contract order."""
     values = {name: getattr(ep, name) for name in ("stamps", "state", "requested", "executed", "chunk", "chunk_index")}
-    values["source"] = ep.source
+    values |= {"source": ep.source, "group_source": ep.group_source}
     position = 0
     for number, (camera, frames) in enumerate(kept.items()):
         ends = position + np.cumsum([0, *map(len, frames)])
@@ -75,7 +78,8 @@ def pack(ep: EpisodeData, kept: Mapping[str, Sequence[bytes]]) -> tuple[bytes, b
         position = int(ends[-1])
     details = json.dumps([ep.chunk_ids, ep.policy_versions]).encode()
     parts = []
-    for name, dtype, shape in arrays(ep.steps, ep.executed.shape[1], [len(frames) for frames in kept.values()]):
+    counts = [len(frames) for frames in kept.values()]
+    for name, dtype, shape in arrays(ep.steps, ep.executed.shape[1], counts, groups_of(ep)):
         value = np.ascontiguousarray(values[name], dtype)
         if value.shape != shape:
             raise AloeError(f"Episode {ep.episode_id}: {name} has shape {value.shape}: expected {shape}.")
@@ -85,10 +89,15 @@ def pack(ep: EpisodeData, kept: Mapping[str, Sequence[bytes]]) -> tuple[bytes, b
     return block, b"".join(frame for frames in kept.values() for frame in frames) + details, len(details)
 
 
+def groups_of(ep: EpisodeData) -> int:
+    """Return how many joint groups the episode tells apart, 0 if none."""
+    return 0 if ep.group_source is None else ep.group_source.shape[1]
+
+
 def unpack(entry: Entry, contract: RobotContract, block: memoryview, payloads: Payloads) -> EpisodeData:
     """Return an episode whose arrays are views of `block` and whose frames are read when asked for."""
     found, offset = {}, 0
-    for name, dtype, shape in arrays(entry.steps, contract.action_dim, entry.frames):
+    for name, dtype, shape in arrays(entry.steps, contract.action_dim, entry.frames, entry.groups):
         count = int(np.prod(shape))
         found[name] = np.frombuffer(block, dtype, count, offset).reshape(shape)
         offset += found[name].nbytes

@@ -34,7 +34,7 @@ from aloe_critic.replay import journal
 from aloe_critic.replay.check import check_episode
 from aloe_critic.replay.entries import FORMAT, Entries, parse
 from aloe_critic.replay.frames import decode, decode_episode
-from aloe_critic.replay.layout import Entry, Payloads, pack, unpack
+from aloe_critic.replay.layout import Entry, Payloads, groups_of, pack, unpack
 
 HEAD, JOURNAL, BLOCKS, FRAMES, LOCK = "store.json", "journal.jsonl", "blocks.bin", "frames.bin", "lock"
 COMMIT_SECONDS = 1.0
@@ -151,6 +151,7 @@ class ReplayStore:
             payload_size=len(payload),
             payload_crc=zlib.crc32(payload),
             details=details,
+            groups=groups_of(ep),
         )
         self._writing().put(entry, block, payload)
         self._commit_if_due()
