@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 
@@ -69,14 +70,15 @@ def test_wandb_gets_every_point_with_the_step_of_its_phase(tmp_path, monkeypatch
 
 
 def history(file):
-    """Rows that wandb would have sent."""
+    """Rows that wandb would have sent: records of a LevelDB log, all within its first block of 32 KiB."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    data, at = file.read_bytes(), 7
+    assert len(data) < 1 << 15
+    while at < len(data):
+        _, length, _ = struct.unpack_from("<IHB", data, at)
         record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+        record.ParseFromString(data[at + 7 : at + 7 + length])
+        at += 7 + length
         if record.WhichOneof("record_type") == "history":
             yield {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
