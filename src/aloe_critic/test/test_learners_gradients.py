@@ -90,7 +90,7 @@ def test_actor_of_sac_follows_the_critic_and_does_not_move_it():
     job = job_of(reach_episode(CONTRACT, 0), reach_episode(CONTRACT, 1, source=Source.POLICY))
     policy, table, critic = table_of(job)
     actor = gaussian(policy)
-    sac = SoftActorCritic(job, actor, critic, table, torch.arange(8), torch.arange(8, 16))
+    sac = SoftActorCritic(job, actor, critic, table, torch.arange(16))
 
     def gradients(keep):
         torch.manual_seed(5)
@@ -108,3 +108,16 @@ def test_actor_of_sac_follows_the_critic_and_does_not_move_it():
     assert all(torch.equal(a, b) for a, b in zip(with_actor, gradients(False), strict=True))
     # Knots 0 and 5 (and the last, by interpolation) move the 5 steps that the critic sees.
     assert sac.scored.view(policy.knots, 2)[:, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_a_new_critic_of_sac_is_fitted_before_the_actor_moves():
+    job = job_of(reach_episode(CONTRACT, 0), reach_episode(CONTRACT, 1, source=Source.POLICY))
+    policy, table, critic = table_of(job)
+    actor = gaussian(policy)
+    sac = SoftActorCritic(job, actor, critic, table, torch.arange(16))
+    before, fitted = [p.clone() for p in actor.parameters()], [p.clone() for p in critic.parameters()]
+    sac.warm_up()
+    assert all(torch.equal(p, b) for p, b in zip(actor.parameters(), before, strict=True))
+    assert any(not torch.equal(p, b) for p, b in zip(critic.parameters(), fitted, strict=True))
+    human = torch.cat([table.windows.source[sac.draw(64)] for _ in range(20)]) == int(Source.HUMAN)
+    assert float(human.double().mean()) == 0.5

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOG_STD = (-5.0, 1.0)
+WIDTH_WEIGHT = 0.1  # of the likelihood beside the squared error in cloning
 EDGE = 0.999  # share of the bound that data may reach; at the bound its density is infinite
 
 
@@ -28,7 +29,8 @@ class GaussianHead(nn.Module):
 
     def distribution(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of u, each [B, D]."""
-        mean, log_std = self.out(self.body(z)).chunk(2, -1)
+        # In float32 even under autocast: bfloat16 would round the mean by as much as a narrow distribution is wide.
+        mean, log_std = self.out(self.body(z)).float().chunk(2, -1)
         low, high = LOG_STD
         # Smooth instead of clamped, so that a value at the limit keeps a gradient.
         return mean, (low + 0.5 * (high - low) * (1 + torch.tanh(log_std))).exp()
@@ -50,23 +52,29 @@ class GaussianHead(nn.Module):
         return self._log_density(u, (u - mean) / std, std)
 
     def loss(self, z: Tensor, data: Tensor, valid: Tensor, said: int = 0, drawn: Tensor | None = None) -> Tensor:
-        """Negative log likelihood per sample, [B]: data [B, D], valid [B, D] in {0, 1}; nothing is said or drawn.
+        """Error of cloning per sample, [B]: data [B, D], valid [B, D] in {0, 1}; nothing is said or drawn.
 
-        Each entry counts by its spread (beta-NLL, arXiv 2203.09168, beta = 1/2), or the easy ones drown the others.
-        Together with longer fitting it took the squared error of the mean from 0.27 to 0.06 on 288 demonstrated
-        windows (variance 0.65).
+        The mean is fitted by squared error, for the likelihood of a Gaussian that learns its width as well forgets what
+        it finds hard, and that is where the task is decided; the width by the likelihood about that mean.
         """
         del said, drawn
         mean, std = self.distribution(z)
-        u = torch.atanh((data / self.bound).clamp(-EDGE, EDGE))
-        density = self._log_density(u, (u - mean) / std, std) * (self.bound * std).detach()
-        return -(density * valid).sum(-1) / valid.sum(-1).clamp_min(1)
+        data = data.clamp(-EDGE * self.bound, EDGE * self.bound)
+        u = torch.atanh(data / self.bound)
+        error = (self.bound * torch.tanh(mean) - data).square()
+        density = self._log_density(u, (u - mean.detach()) / std, std)
+        return ((error - WIDTH_WEIGHT * density) * valid).sum(-1) / valid.sum(-1).clamp_min(1)
 
     @torch.no_grad()
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
-        """Noise [B, n, D] for z [B, Z] -> data [B, n, D]."""
+        """Noise [B, n, D] for z [B, Z] -> data [B, n, D], of which the first is the mode and needs no noise.
+
+        That one drives where one is asked for: noise that differs from knot to knot makes an arm tremble, not explore.
+        """
         mean, std = self.distribution(z)
-        return self.bound * torch.tanh(mean[:, None] + std[:, None] * noise)
+        u = mean[:, None] + std[:, None] * noise
+        u[:, 0] = mean
+        return self.bound * torch.tanh(u)
 
     def _log_density(self, u: Tensor, noise: Tensor, std: Tensor) -> Tensor:
         gauss = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)

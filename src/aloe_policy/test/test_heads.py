@@ -45,9 +45,11 @@ def test_ensemble_is_a_loop_over_plain_networks(shared):
 
 def test_every_layer_of_the_ensemble_is_one_matrix_product(monkeypatch):
     critic, calls = critic_of(), []
-    monkeypatch.setattr(torch, "baddbmm", lambda *a, real=torch.baddbmm: calls.append(1) or real(*a))
+    for name in ("bmm", "baddbmm"):
+        real = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, real=real: calls.append(1) or real(*a))
     critic(*inputs(critic))
-    assert len(calls) == 3  # two hidden layers and the output, for all heads
+    assert len(calls) == 5  # observation and actions of the first layer, two hidden layers, the output: for all heads
 
 
 def test_gradients_of_the_critic_are_right():
@@ -110,6 +112,31 @@ def test_gaussian_learns_mean_and_spread_of_data():
     sample = head.sample(z[:1], torch.randn(1, 4000, 1))
     assert sample.mean().item() == pytest.approx(0.7, abs=0.06)
     assert sample.std().item() == pytest.approx(0.3, abs=0.06)
+
+
+def test_the_first_sample_of_a_gaussian_is_its_mode_whatever_the_noise():
+    torch.manual_seed(0)
+    head = GaussianHead(3, 2, 16)
+    z = torch.randn(5, 2)
+    one, other = (head.sample(z, torch.randn(5, 4, 3)) for _ in range(2))
+    assert torch.equal(one[:, 0], other[:, 0]) and not torch.equal(one[:, 1], other[:, 1])
+    torch.testing.assert_close(one[:, 0], head.bound * head.distribution(z)[0].tanh())
+
+
+def test_a_narrow_gaussian_does_not_stop_learning_what_is_hard():
+    """Half of the entries never vary; the likelihood alone would leave the others for the last."""
+    torch.manual_seed(0)
+    head = GaussianHead(2, 1, 64)
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    for _ in range(400):
+        z = torch.rand(128, 1) * 2 - 1
+        data = torch.cat([torch.zeros_like(z), (4 * z).sin()], 1)
+        optimizer.zero_grad()
+        head.loss(z, data, torch.ones(128, 2)).mean().backward()
+        optimizer.step()
+    z = torch.linspace(-0.9, 0.9, 50)[:, None]
+    error = head.sample(z, torch.zeros(50, 1, 2))[:, 0, 1] - (4 * z[:, 0]).sin()
+    assert float(error.square().mean()) < 0.01
 
 
 def flow_of(guidance):

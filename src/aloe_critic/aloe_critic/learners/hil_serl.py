@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -13,8 +15,9 @@ from aloe_critic.imitate import Examples, fit_head
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import demonstrations, human
 from aloe_critic.loop import Phase
+from aloe_critic.replay.drawing import drawing
 from aloe_critic.scale import kept_critic
-from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic, td_target
+from aloe_critic.td import ChunkTable, CriticFit, data_tokens, least_return, new_critic, td_target
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.gaussian import GaussianHead
 from aloe_policy.model import FlowPolicy
@@ -24,7 +27,8 @@ def learn(job: Job) -> Learned:
     """SAC over the knots of a chunk on frozen features; half of each batch is a person's, half a policy's.
 
     The actor is cloned from the demonstrations when it is made, for the other methods start from a clone as well.
-    Knots beyond the executed prefix, which no critic sees, go on imitating the data.
+    A new critic is fitted to the clone's chunks before the actor follows it. From then on the person's chunks pull at
+    the actor with `serl_imitation`; knots beyond the executed prefix, which no critic sees, go on imitating the data.
     """
     hyper = job.hyper
     start = job.policy
@@ -39,13 +43,19 @@ def learn(job: Job) -> Learned:
     if len(prior) == 0 or len(rollout) == 0:
         missing, what = ("a person", "demonstrations") if len(prior) == 0 else ("a policy", "rollouts")
         raise AloeError(f"Method hil_serl draws half of each batch from what {missing} did: record {what} first.")
-    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), scale[0])
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), *scale)
     if fresh:
         shown = demonstrations(job.replay, windows).nonzero().squeeze(1)
         clones = Examples(windows, shown if len(shown) else prior)
-        fit_head(policy, job, clones, table.z, steps=hyper.bc_head_steps, lr=hyper.head_lr, phase="actor, cloning")
+        fit_head(
+            policy, job, clones, table.z, steps=hyper.bc_head_steps, lr=hyper.serl_clone_lr, phase="actor, cloning"
+        )
+    known = critic is not None and not fresh
     critic = critic or new_critic(policy, hyper, table, heads=hyper.serl_heads)
-    metrics = SoftActorCritic(job, policy, critic, table, prior, rollout).run()
+    learning = SoftActorCritic(job, policy, critic, table, torch.cat([prior, rollout]))
+    if not known:
+        learning.warm_up()
+    metrics = learning.run()
     return Learned(policy, critic, 1, scale, {"windows": len(windows)} | metrics)
 
 
@@ -59,16 +69,14 @@ def gaussian(policy: FlowPolicy) -> FlowPolicy:
 
 
 class SoftActorCritic:
-    """One phase in which critic, actor and temperature learn together."""
+    """Critic, actor and temperature, which learn together."""
 
-    def __init__(
-        self, job: Job, policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, prior: Tensor, rollout: Tensor
-    ) -> None:
-        """`prior`, `rollout`: windows int64 of which each batch takes half."""
+    def __init__(self, job: Job, policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, rows: Tensor) -> None:
+        """`rows`: windows int64 to learn from; of each batch a person drove half."""
         assert isinstance(policy.head, GaussianHead)
         self.job, self.policy, self.critic, self.table = job, policy, critic, table
         self.head = policy.head
-        self.halves = (prior, rollout)
+        self.draw = drawing(job.replay, table.windows, job.hyper, rows, human_share=job.hyper.human_share or 0.5)
         self.executed = data_tokens(policy, critic, table)
         self.fitting = CriticFit(critic, job.hyper)
         # Knots that move the scored steps; interpolation reaches one knot beyond them.
@@ -76,8 +84,33 @@ class SoftActorCritic:
         self.scored = used[:, None].expand(-1, policy.config.action_dim).flatten().float()
         self.entropy = -0.5 * float(self.scored.sum())  # wanted
         self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log()])
+        self.least = least_return(job.hyper.gamma, table) if job.hyper.bounded_target else -math.inf
+
+    def warm_up(self) -> None:
+        """Fit the critic alone: an actor that follows an untrained one is lost within a few steps."""
+        hyper = self.job.hyper
+        if hyper.serl_warmup:
+            trained = [p for p in self.critic.parameters() if p.requires_grad]
+            optimizer = torch.optim.AdamW(trained, lr=hyper.serl_lr, weight_decay=1e-4)
+            modules = {"critic": self.critic, "target": self.fitting.target}
+
+            def loss(_step: int) -> Tensor:
+                return self.critic_loss(self.draw(hyper.critic_batch))
+
+            self.job.loop.run(
+                Phase(
+                    "critic, warm-up",
+                    modules,
+                    optimizer,
+                    hyper.serl_warmup,
+                    loss,
+                    hyper.clip,
+                    after=self.fitting.follow,
+                )
+            )
 
     def run(self) -> dict[str, object]:
+        """Take `serl_steps`; return the loss and the temperature they ended with."""
         hyper = self.job.hyper
         trained = [p for p in (*self.critic.parameters(), *self.head.parameters()) if p.requires_grad]
         groups = [{"params": trained}, {"params": list(self.temperature.parameters()), "weight_decay": 0.0}]
@@ -98,22 +131,24 @@ class SoftActorCritic:
 
     def loss(self, _step: int) -> Tensor:
         """Critic, actor and temperature losses, none of which reaches the others' weights."""
-        half = self.job.hyper.critic_batch // 2
-        pick = torch.cat([rows[torch.randint(len(rows), (half,))] for rows in self.halves])
-        w, z = self.table.windows, self.table.z
-        here, after = w.obs[pick], w.next_obs[pick]
-        with torch.no_grad():
-            _, tokens = self.act(after)
-            y = td_target(w.reward[pick], w.discount[pick], self.fitting.target(z[after], tokens))
-        critic_loss = self.fitting.loss(z[here], self.executed[pick], y)
-
+        pick = self.draw(self.job.hyper.critic_batch)
+        here = self.table.windows.obs[pick]
         log_density, tokens = self.act(here)
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
-        q = self.critic.pessimistic(functional_call(self.critic, frozen, (z[here], tokens))).squeeze(-1)
+        q = self.critic.pessimistic(functional_call(self.critic, frozen, (self.table.z[here], tokens))).squeeze(-1)
         alpha = self.temperature[0].exp()
         actor_loss = (alpha.detach() * log_density - q).mean()
         temperature_loss = -(alpha * (log_density.detach() + self.entropy)).mean()
-        return critic_loss + actor_loss + temperature_loss + self.imitation(pick)
+        return self.critic_loss(pick) + actor_loss + temperature_loss + self.imitation(pick)
+
+    def critic_loss(self, pick: Tensor) -> Tensor:
+        """Regression of windows `pick` on r + discount Q(s', a'), a' a fresh chunk of the actor."""
+        w, z = self.table.windows, self.table.z
+        after = w.next_obs[pick]
+        with torch.no_grad():
+            _, tokens = self.act(after)
+            y = td_target(w.reward[pick], w.discount[pick], self.fitting.target(z[after], tokens))
+        return self.fitting.loss(z[w.obs[pick]], self.executed[pick], y.clamp(self.least, 0.0))
 
     def act(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh chunks at observation rows: log density of their scored knots [B], critic tokens [B, 1, D]."""
@@ -125,9 +160,14 @@ class SoftActorCritic:
         return (log_density * self.scored).sum(-1), tokens
 
     def imitation(self, pick: Tensor) -> Tensor:
-        """Negative log likelihood of the knots that the critic does not see."""
+        """Error of cloning: of knots that the critic does not see, and with less weight of a person's that it sees."""
         w, obs = self.table.windows, self.table.windows.obs[pick]
         data = self.policy.encode_actions(w.chunk[pick], self.table.state[obs])
-        ran = (self.policy.rows[None] < w.plan_length[pick][:, None])[..., None].expand_as(data)
-        valid = ran.flatten(1) * (1 - self.scored)
-        return self.head.loss(self.table.z[obs], data.flatten(1), valid).mean()
+        ran = (self.policy.rows[None] < w.plan_length[pick][:, None])[..., None].expand_as(data).flatten(1)
+        person = (w.source[pick] == int(Source.HUMAN)).float()[:, None]
+        z = self.table.z[obs]
+        unseen = self.head.loss(z, data.flatten(1), ran * (1 - self.scored)).mean()
+        return (
+            unseen
+            + self.job.hyper.serl_imitation * self.head.loss(z, data.flatten(1), ran * self.scored * person).mean()
+        )
