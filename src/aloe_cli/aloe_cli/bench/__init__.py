@@ -4,6 +4,7 @@ BENCHMARKS = {
     "sim": "Speed of the simulated station on one core: physics, cameras.",
     "replay": "Replay store: indexing of bags, chunk transitions a second, resident memory.",
     "record": "Episode recorder under a robot's full load: lost messages, processor time.",
+    "takeover": "Takeovers through the real nodes: latency, largest jump; random timelines against the rules.",
     "updates": "Updates of critic and actor a second.",
     "critic": "Critics on policies they never saw: ranking, calibration, updates a second.",
     "learn": "Methods of learning from the same warm start, at equal interaction.",
