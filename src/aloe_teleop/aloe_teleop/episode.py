@@ -34,6 +34,7 @@ class Episode:
     dt: float  # s
     time_limit: float  # s
     verdict: Verdict | None = None
+    discarded: bool = False  # its bag goes to trash/
     _stamps: list[int] = field(default_factory=list)
     _human: list[bool] = field(default_factory=list)
 
@@ -69,6 +70,19 @@ class Episode:
             return f"Label refused: the episode has ended already ({self.verdict.reason})."
         self.verdict = Verdict(Outcome(outcome), "terminated", f"labelled {Outcome(outcome).name.lower()}", stamp)
         return ""
+
+    def stop(self, by: str) -> None:
+        """End the episode early, without a verdict on the task, unless it has ended; what ran so far is kept."""
+        if not self._stamps:
+            self.abort(f"stopped by {by} before its first step.")
+        elif self.verdict is None:
+            after = self._stamps[-1] + round(self.dt * 1e9)
+            self.verdict = Verdict(Outcome.NONE, "truncated", f"stopped early by {by}", after)
+
+    def discard(self, by: str) -> None:
+        """End the episode, whatever came of it; its bag is not to be learnt from."""
+        self.discarded = True
+        self.verdict = Verdict(Outcome.ABORTED, "aborted", f"discarded by {by}")
 
     def abort(self, reason: str) -> None:
         """End the episode without a result, unless it has one."""

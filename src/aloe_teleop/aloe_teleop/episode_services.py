@@ -2,6 +2,7 @@
 
 from aloe_msgs.srv import ResetStation, SetControlMode, StartRecording, StopRecording
 from rclpy.node import Node
+from std_srvs.srv import Trigger
 
 from aloe_core.errors import AloeError
 from aloe_ros import stamps
@@ -17,6 +18,7 @@ class EpisodeServices:
         self._timeout = timeout
         self._set_mode = node.create_client(SetControlMode, "control/set_mode")
         self._reset = node.create_client(ResetStation, "station/reset")
+        self._script = node.create_client(Trigger, "station/reset_script")
         self._start = node.create_client(StartRecording, "recorder/start")
         self._stop = node.create_client(StopRecording, "recorder/stop")
 
@@ -30,6 +32,10 @@ class EpisodeServices:
         answer = await self._call(self._reset, request, "Station reset failed: ")
         return answer.instruction, answer.time_limit
 
+    async def run_reset_script(self) -> None:
+        """Let the robot's own script reset the station; the arbiter commands nothing meanwhile (mode RESET)."""
+        await self._call(self._script, Trigger.Request(), "Reset script failed: ")
+
     async def start_recording(self, episode: Episode, operator: str, folder: str) -> str:
         """Return the directory that is being written."""
         request = StartRecording.Request(
@@ -42,8 +48,8 @@ class EpisodeServices:
         )
         return (await self._call(self._start, request, "Recorder did not start: ")).path
 
-    async def stop_recording(self, episode: Episode) -> str:
-        """Stop with the verdict of `episode` and return the bag directory."""
+    async def stop_recording(self, episode: Episode) -> tuple[str, str]:
+        """Stop with the verdict of `episode`; return the bag directory and what the recorder says of its quality."""
         verdict = episode.verdict
         request = StopRecording.Request(
             episode_id=episode.episode_id,
@@ -51,8 +57,10 @@ class EpisodeServices:
             end=verdict.end,
             reason=verdict.reason,
             label_stamp=stamps.to_msg(verdict.label_stamp),
+            discard=episode.discarded,
         )
-        return (await self._call(self._stop, request, "The bag was not saved: ")).path
+        answer = await self._call(self._stop, request, "The bag was not saved: ")
+        return answer.path, answer.message
 
     async def _call(self, client, request, refusal: str):
         answer = await self._waiter.call(client, request, self._timeout)

@@ -93,3 +93,27 @@ def test_steps_still_on_their_way_are_waited_for():
     assert not e.all_steps_seen
     run(e, range(4, 5))
     assert e.all_steps_seen
+
+
+def test_an_early_stop_keeps_what_ran_and_leaves_the_task_open():
+    e = episode()
+    run(e, range(4))
+    e.stop("the operator")
+    assert (e.verdict.outcome, e.verdict.end, e.verdict.label_stamp) == (Outcome.NONE, "truncated", 4 * DT)
+    assert e.steps == 4
+    e.stop("somebody else")
+    assert e.verdict.reason == "stopped early by the operator"
+
+
+def test_a_stop_before_the_first_step_aborts():
+    e = episode()
+    e.stop("the operator")
+    assert e.verdict.end == "aborted"
+
+
+def test_a_discarded_episode_is_aborted_whatever_its_label_said():
+    e = episode()
+    run(e, range(4))
+    e.label("", Outcome.SUCCESS, 0)
+    e.discard("the operator")
+    assert e.discarded and (e.verdict.outcome, e.verdict.end) == (Outcome.ABORTED, "aborted")
