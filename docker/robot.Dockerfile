@@ -4,7 +4,7 @@ FROM ros:jazzy-ros-base AS base
 ENV ALOE_PROFILE=robot OMP_WAIT_POLICY=PASSIVE
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      python3-numpy python3-opencv python3-venv \
+      python3-evdev python3-numpy python3-opencv python3-venv \
       ros-jazzy-cv-bridge ros-jazzy-joy ros-jazzy-rmw-fastrtps-cpp ros-jazzy-tf-transformations \
  && rm -rf /var/lib/apt/lists/*
 
