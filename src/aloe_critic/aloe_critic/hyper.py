@@ -119,9 +119,7 @@ class Hyper(BaseModel):
     serl_steps: int = Field(2000, ge=1)  # critic and actor together
     serl_clone_lr: float = Field(1e-3, gt=0)  # of cloning the actor, which is small
     serl_warmup: int = Field(500, ge=0)  # steps of a new critic alone
-    serl_imitation: float = Field(
-        0.1, ge=0
-    )  # pull of the person's chunks on the actor; the paper learns online, without
+    serl_imitation: float = Field(0.1, ge=0)  # pull of the person's chunks; the paper learns online, without
     serl_heads: int = Field(2, ge=1)
     serl_lr: float = Field(3e-4, gt=0)
     serl_temperature: float = Field(0.01, gt=0)  # at first; tuned towards an entropy of -1/2 per dimension

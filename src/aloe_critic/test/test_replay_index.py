@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.episode.transitions import chunk_transitions
+from aloe_core.errors import AloeError
 from aloe_critic.replay import Replay, ReplayStore, index
 from aloe_critic.replay.tables import Tables
 from aloe_critic.replay.windows import score
@@ -172,6 +173,33 @@ def test_what_a_replay_has_let_go_of_is_read_again(store, monkeypatch):
     monkeypatch.setattr("aloe_critic.replay.view.RESIDENT_BYTES", 0)
     monkeypatch.setattr("aloe_critic.replay.view.RELEASE_ROWS", 3)
     assert_same(attached(store, NAMES), NAMES)
+
+
+def test_a_replay_with_nothing_to_learn_from_says_so(store):
+    with pytest.raises(AloeError, match="no episodes to learn from"):
+        Replay(CONTRACT, 5, 64).windows(**SCORES)
+    replay = Replay(CONTRACT, 5, 64)
+    replay.add(replace(EPISODES[0], breaks=tuple(range(40))))
+    with pytest.raises(AloeError, match="none of 1 episodes has a step"):
+        replay.windows(**SCORES)
+    with pytest.raises(AloeError, match="come from a store"):
+        attached(store, NAMES).add(EPISODES[0])
+
+
+@pytest.mark.parametrize("scores", [{"failure_cost": float("inf")}, {"gamma": float("nan")}])
+def test_rewards_that_are_not_finite_are_refused_in_one_sentence(scores):
+    with pytest.raises(AloeError, match=f"Rewards are not finite.*{next(iter(scores))}") as caught:
+        in_memory(NAMES).windows(**(SCORES | scores))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["state", "executed"])
+def test_an_episode_with_numbers_that_are_none_or_too_few_is_refused(name):
+    bad = getattr(EPISODES[0], name).copy()
+    bad[7, 1] = np.nan
+    for value, words in ((bad, f"{name} is not finite at step 7"), (bad[:, :1], f"{name} has shape .*: expected")):
+        with pytest.raises(AloeError, match=words):
+            Replay(CONTRACT, 5, 64).add(replace(EPISODES[0], **{name: value}))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

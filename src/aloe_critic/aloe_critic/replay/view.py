@@ -126,6 +126,8 @@ class Replay:
         """Windows of every episode at the replay's stride, scored with these rewards."""
         if not len(self.episodes):
             raise AloeError("Replay: no episodes to learn from; record some first.")
+        if not self._tables.count("window"):
+            raise AloeError(f"Replay: none of {len(self.episodes)} episodes has a step whose successor was recorded.")
         t, (h, horizon) = self._tables, (self.contract.chunk.execute, self.contract.chunk.horizon)
         reward, discount = (self._score_column() for _ in range(2))
         for begin in range(0, t.count("window"), _SCORED):
