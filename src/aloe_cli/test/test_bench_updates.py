@@ -1,21 +1,73 @@
-"""`./aloe bench updates`: both rates, and one sentence for a precision that does not exist."""
+"""`./aloe bench updates`: rates that fit the time, the loop it is compared with, the cases of a GPU, plain errors."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from aloe_cli.bench import updates_cases
+from aloe_cli.bench.updates_reference import PlainLearner
+from aloe_critic.flat.config import FlatConfig
+from aloe_critic.flat.learner import FlatLearner
 from cli_tools import fails_in_one_sentence, result
 
 
 def test_updates_gives_rates_that_fit_the_time_and_leaves_the_threads_alone(run):
     before = torch.get_num_threads()
-    row = result(run("bench", "updates", "--steps", 3, "--batch", 16, "--threads", 1, "--json"))
+    row = result(run("bench", "updates", "--steps", 3, "--batch", 16, "--threads", 1, "--reference", "--json"))
     assert torch.get_num_threads() == before
     spent = 3 / row["critic_updates_per_s"] + 3 / row["actor_updates_per_s"]
-    assert abs(spent - row["wall_s"]) < 1e-6 and row["wall_s"] > 0
+    assert abs(spent - row["wall_s"]) < 1e-6 and row["wall_s"] > 0 and row["cpu_s"] > 0
     assert row["heads"] == 5 and row["threads"] == 1 and "cores" in row["hardware"]
+    assert row["reference_wall_s"] > 0
 
 
-def test_unknown_precision_is_named(run):
-    done = run("bench", "updates", "--precision", "half")
-    assert fails_in_one_sentence(done, 2) and "precision = 'half'" in done.stderr
+def test_the_loop_it_is_compared_with_has_the_same_networks():
+    data, config = updates_cases.random_transitions(46, 25, torch.device("cpu")), FlatConfig()
+    ours, plain = FlatLearner(data, config), PlainLearner(data, config)
+    assert _count(ours.actor) == _count(plain.actor)
+    # The loop's norms have gains and offsets of their own; what costs time, the layers, is the same.
+    layers = [m for m in plain.heads.modules() if isinstance(m, torch.nn.Linear)]
+    assert sum(map(_count, layers)) == _count(ours.critic)
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_cases_of_the_gpu_run_on_a_cpu_and_write_nothing(run, tmp_path):
+    out = tmp_path / "gpu.json"
+    arguments = ("--case", "obs46-act5-h5-distilled", "--steps", 1, "--batch", 4, "--out", out, "--json")
+    rows = result(run("bench", "updates", *arguments))["rows"]
+    assert [row["heads"] for row in rows] == [2, 10] and all(row["updates_per_s"] > 0 for row in rows)
+    assert rows[0]["jax_scan_per_s"] == 935 and not out.exists()
+
+
+def test_what_does_not_exist_is_named(run):
+    for option, value, said in (
+        ("--precision", "half", "precision = 'half'"),
+        ("--actor", "huge", "No actor 'huge'"),
+        ("--device", "tpu", "No device 'tpu'"),
+        ("--case", "cubes", "No case 'cubes'"),
+    ):
+        done = run("bench", "updates", option, value)
+        assert fails_in_one_sentence(done, 2) and said in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here, so nothing is refused")
+def test_without_a_gpu_its_cases_are_refused(run):
+    done = run("bench", "updates", "--device", "cuda", "--case", "all")
+    assert fails_in_one_sentence(done, 2) and "no CUDA device" in done.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need an NVIDIA GPU")
+@pytest.mark.parametrize("policy", ["flow", "distilled"])
+def test_a_graph_of_a_whole_update_learns(policy):
+    device = torch.device("cuda")
+    data = updates_cases.random_transitions(6, 4, device)
+    learner = FlatLearner(data, FlatConfig(width=32, batch=64, lr=3e-3, policy=policy))
+    update = updates_cases.one_graph(learner.update)
+    first = update().item()
+    for _ in range(300):
+        last = update()
+    assert torch.isfinite(last) and last.item() < first

@@ -60,8 +60,14 @@ class Ensemble(nn.Module):
         """z [B, Z], tokens [B, n, D] -> [K, B, n]; the observation part is computed once for all n."""
         b, n, _ = tokens.shape
         t, w = self.trunks, self.width
-        h = self.obs(z)[:, None] + self.act(tokens)
-        h = h.view(b * n, t, w).transpose(0, 1)
+        # Heads first, [t, b * n, w], straight from the product: a transposed copy of it costs as much as a small layer.
+        h = torch.baddbmm(self.obs.bias.view(t, 1, w), z.expand(t, -1, -1), self.obs.weight.view(t, w, -1).mT)
+        act = self.act.weight.view(t, w, -1).mT
+        flat = tokens.reshape(b * n, -1).expand(t, -1, -1)
+        if n == 1:
+            h = torch.baddbmm(h, flat, act)
+        else:
+            h = (torch.bmm(flat, act).view(t, b, n, w) + h[:, :, None]).view(t, b * n, w)
         h = F.silu(F.layer_norm(h, (w,)))
         for layer in self.hidden:
             h = F.silu(F.layer_norm(layer(h), (w,)))

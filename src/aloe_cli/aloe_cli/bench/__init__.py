@@ -6,6 +6,7 @@ BENCHMARKS = {
     "record": "Episode recorder under a robot's full load: lost messages, processor time.",
     "takeover": "Takeovers through the real nodes: latency, largest jump; random timelines against the rules.",
     "updates": "Updates of critic and actor a second.",
+    "ogbench": "Chunk critics on the cubes of OGBench, beside the figures of the Q-chunking paper.",
     "critic": "Critics on policies they never saw: ranking, calibration, updates a second.",
     "learn": "Methods of learning from the same warm start, at equal interaction.",
 }

@@ -1,31 +1,44 @@
-"""`./aloe bench updates`: how fast the chunk critic and the policy learn, on features of a small task."""
+"""`./aloe bench updates`: how fast the chunk critic and the policy learn, on flat states of a small task."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Protocol
 
 import torch
 import typer
 from rich.console import Console
 from torch import Tensor
 
+from aloe_cli.bench import updates_cases
 from aloe_cli.bench.hardware import hardware
+from aloe_cli.bench.updates_reference import PlainLearner
 from aloe_cli.command import VerbApp
 from aloe_cli.progress import progress
+from aloe_core.checkpoint import git_revision
 from aloe_core.errors import AloeError
-from aloe_critic.advantage import advantage_weights
-from aloe_critic.hyper import Hyper, make_hyper
+from aloe_critic.flat.config import FlatConfig
+from aloe_critic.flat.learner import FlatLearner
+from aloe_critic.hyper import make_hyper
 from aloe_critic.precision import autocast
-from aloe_critic.td import CriticFit, td_target
-from aloe_policy.critic import ChunkCritic, CriticConfig
-from aloe_policy.flow import FlowHead
 
-OBS, ACTION, H = 46, 5, 5  # a cube of OGBench: state, one arm, chunks of five steps
-ROWS = 10_000  # transitions in memory
+OBS, ACTION, H = 46, 5, 5  # cubes of OGBench: state, one arm, chunks of five steps
 WARM_UP = 20
+BLOCK = 50  # updates timed together
+REFERENCE_SHARE = 10  # the loop does a tenth of the updates: it is there for its rate
 
 app = VerbApp(help="Measure critic and actor updates a second.")
+
+
+class Learner(Protocol):
+    """What is measured."""
+
+    def update_critic(self) -> Tensor: ...
+    def update_actor(self) -> Tensor: ...
 
 
 @app.command()
@@ -34,95 +47,147 @@ def updates(
     heads: Annotated[int, typer.Option(help="Heads of the critic, each 3 layers of 256.", min=1)] = 5,
     flow_steps: Annotated[int, typer.Option(help="Euler steps of the fresh chunk in each target.", min=1)] = 5,
     batch: Annotated[int, typer.Option(help="Transitions an update.", min=1)] = 256,
+    actor: Annotated[str, typer.Option(help="Policy: mlp, 3 layers of 256; blocks, the head of the image policy.")] = (
+        "mlp"
+    ),
+    bank: Annotated[
+        int, typer.Option(help="Chunks a state drawn before the critic's updates, as the trainer does; 0: at each.")
+    ] = 0,
     threads: Annotated[int, typer.Option(help="Threads; 0: all cores.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the losses (a minute or more).")] = False,
+    reference: Annotated[bool, typer.Option(help="Time a plain loop over heads in one thread as well.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda with --case.")] = "cpu",
+    case: Annotated[
+        str | None, typer.Option(help=f"Shapes of Q-chunking: all or of {', '.join(updates_cases.CASES)}.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Result of --case on a GPU.", metavar="FILE")] = Path(
+        "docs/results/updates_gpu.json"
+    ),
 ) -> dict[str, Any]:
     """Time the updates of ALOE: a fresh chunk in every TD target, all heads in one product, weighted flow matching."""
-    hyper = make_hyper({"critic_batch": batch, "precision": precision, "tau": 0.005})
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or torch.get_num_threads())
-    try:
-        result = measure(Learner(hyper, heads, flow_steps), steps)
-    finally:
-        torch.set_num_threads(before)
-    critic, actor = result["critic_updates_per_s"], result["actor_updates_per_s"]
-    Console().print(
-        f"{steps} updates each in {result['wall_s']:.1f} s: {critic:.0f} critic, {actor:.0f} actor a second."
-    )
+    where = _device(device, case)
+    bfloat16 = autocast(make_hyper({"precision": precision, "device": device}))._enabled
+    if case is not None:
+        return _cases(case, where, steps, batch, bfloat16, compile_, out)
+    if actor not in ("mlp", "blocks"):
+        raise AloeError(f"No actor {actor!r}: expected mlp or blocks.")
+    config = FlatConfig(heads=heads, flow_steps=flow_steps, batch=batch, actor=actor)
+    data = updates_cases.random_transitions(OBS, H * ACTION, where)
+    with _threads(threads) as used:
+        learner = FlatLearner(data, config, bfloat16="all" if bfloat16 else "none", compiled=compile_)
+        result = measure(learner, steps, before=(lambda: _fill(learner, bank)) if bank else None)
+    console = Console()
+    console.print(_sentence(f"{used} threads", result, steps))
+    if reference:
+        fewer = max(1, steps // REFERENCE_SHARE)
+        with _threads(1):
+            plain = measure(PlainLearner(data, config), fewer)
+        for name in ("wall_s", "median_s", "cpu_s"):
+            result[f"reference_{name}"] = plain[name] * steps / fewer
+        console.print(_sentence("a loop over heads, 1 thread", plain, fewer))
     return result | {
         "steps": steps,
         "heads": heads,
         "batch": batch,
         "flow_steps": flow_steps,
-        "threads": threads or before,
-        "bfloat16": autocast(hyper)._enabled,
+        "actor": actor,
+        "bank": bank,
+        "threads": used,
+        "bfloat16": bfloat16,
+        "compiled": compile_,
         "hardware": hardware(),
     }
 
 
-class Learner:
-    """The critic's and the actor's update on random transitions, as the trainer does them."""
+def measure(learner: Learner, steps: int, before: Callable[[], None] | None = None) -> dict[str, float]:
+    """Return what `steps` updates of each kind took, s: on the clock, had every block taken as long as the median, and
+    of all cores together, which other processes disturb least.
 
-    def __init__(self, hyper: Hyper, heads: int, flow_steps: int) -> None:
-        torch.manual_seed(0)
-        self.hyper = hyper
-        self.z, self.next_z = torch.randn(ROWS, OBS), torch.randn(ROWS, OBS)
-        self.chunk, self.reward = torch.randn(ROWS, H, ACTION), -torch.rand(ROWS)
-        self.discount, self.advantage = torch.full((ROWS,), 0.95), torch.randn(ROWS)
-        self.critic = ChunkCritic(
-            CriticConfig(feature_dim=OBS, action_dim=ACTION, steps=H, knot_stride=1, heads=heads, width=256, layers=3)
-        )
-        self.actor = FlowHead(H * ACTION, OBS, 256, 2, flow_steps)
-        self.fitting = CriticFit(self.critic, hyper)
-        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=hyper.critic_lr, fused=True)
-        self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), lr=hyper.head_lr, fused=True)
-
-    def update_critic(self) -> Tensor:
-        pick = torch.randint(ROWS, (self.hyper.critic_batch,))
-        with torch.no_grad(), autocast(self.hyper):
-            z = self.next_z[pick]
-            fresh = self.actor.sample(z, torch.randn(len(pick), 1, self.actor.dim)).float()
-            next_q = self.fitting.target(z, self._tokens(fresh.view(-1, 1, H, ACTION)))
-            y = td_target(self.reward[pick], self.discount[pick], next_q)
-        loss = self.fitting.loss(self.z[pick], self._tokens(self.chunk[pick][:, None]), y)
-        self._step(self.critic, self.critic_optimizer, loss)
-        self.fitting.follow()
-        return loss.detach()
-
-    def update_actor(self) -> Tensor:
-        pick = torch.randint(ROWS, (self.hyper.critic_batch,))
-        weight = advantage_weights(self.advantage[pick], 1.0, self.hyper.epsilon)
-        data = self.chunk[pick].flatten(1)
-        with autocast(self.hyper):
-            error = self.actor.loss(self.z[pick], data, torch.ones_like(data))
-        loss = (weight * error).mean()
-        self._step(self.actor, self.actor_optimizer, loss)
-        return loss.detach()
-
-    def _tokens(self, chunks: Tensor) -> Tensor:
-        b = len(chunks)
-        return self.critic.encode(chunks, torch.zeros(b, ACTION), torch.full((b,), H))
-
-    def _step(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.hyper.clip)
-        optimizer.step()
-
-
-def measure(learner: Learner, steps: int) -> dict[str, float]:
-    """Return the time of `steps` updates of each kind, s, and their rates."""
-    took = {}
-    for name, update in (("critic", learner.update_critic), ("actor", learner.update_actor)):
+    `before` is done before the critic's updates, on the clock. Warming up (and compiling) is not on it.
+    """
+    updates = {"critic": learner.update_critic, "actor": learner.update_actor}
+    wall = median = cpu = 0.0
+    rates: dict[str, float] = {}
+    for name, update in updates.items():
         for _ in range(min(WARM_UP, steps)):
-            last = update()
-        start = time.perf_counter()
-        with progress(name, steps) as bar:
-            for step in range(steps):
-                last = update()
-                if step % 100 == 99:
-                    bar.advance(100)
-        took[name] = time.perf_counter() - start
+            update()
+        start, busy = time.perf_counter(), time.process_time()
+        if before is not None and name == "critic":
+            before()
+        extra = time.perf_counter() - start
+        blocks, last = _blocks(name, update, steps)
         if not torch.isfinite(last):
             raise AloeError(f"The {name} diverged: its last loss is {last.item()}.")
-    return {"wall_s": sum(took.values())} | {f"{name}_updates_per_s": steps / s for name, s in took.items()}
+        took = extra + sum(seconds for _, seconds in blocks)
+        wall += took
+        cpu += time.process_time() - busy
+        median += extra + steps * statistics.median(seconds / n for n, seconds in blocks)
+        rates[f"{name}_updates_per_s"] = steps / took
+    return {"wall_s": wall, "median_s": median, "cpu_s": cpu} | rates
+
+
+def _blocks(name: str, update: Callable[[], Tensor], steps: int) -> tuple[list[tuple[int, float]], Tensor]:
+    blocks, left = [], steps
+    with progress(name, steps) as bar:
+        while left:
+            n = min(BLOCK, left)
+            start = time.perf_counter()
+            for _ in range(n):
+                last = update()
+            blocks.append((n, time.perf_counter() - start))
+            bar.advance(n)
+            left -= n
+    return blocks, last
+
+
+def _fill(learner: FlatLearner, bank: int) -> None:
+    learner.bank = learner.make_bank(bank)
+
+
+def _cases(
+    names: str, device: torch.device, steps: int, batch: int, bfloat16: bool, compiled: bool, out: Path
+) -> dict[str, Any]:
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU
+    rows, console = [], Console()
+    for name, case in updates_cases.chosen(names).items():
+        for heads in (2, 10):
+            row = updates_cases.measure_case(
+                name, case, heads, steps, batch, device, bfloat16=bfloat16, compiled=compiled
+            )
+            row["hardware"] = torch.cuda.get_device_name(device) if device.type == "cuda" else hardware()
+            rows.append(row)
+            console.print(f"{name}, {heads} heads: {row['updates_per_s']:.1f} a second; JAX {case.jax_scan_per_s:.0f}.")
+    facts = {"steps": steps, "batch": batch, "compiled": compiled, "revision": git_revision() or "unknown"}
+    if device.type == "cuda":
+        updates_cases.write(rows, facts, out)
+    return facts | {"rows": rows}
+
+
+def _device(name: str, case: str | None) -> torch.device:
+    if name not in ("cpu", "cuda"):
+        raise AloeError(f"No device {name!r}: expected cpu or cuda.")
+    if name == "cuda" and case is None:
+        raise AloeError("--device cuda needs --case, the shapes that there are figures to compare with.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise AloeError("There is no CUDA device here, or this PyTorch was built without it; use --device cpu.")
+    return torch.device(name)
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _sentence(how: str, result: dict[str, float], steps: int) -> str:
+    critic, actor = result["critic_updates_per_s"], result["actor_updates_per_s"]
+    return (
+        f"{how}: {steps} updates each in {result['wall_s']:.1f} s ({result['median_s']:.1f} s at the median, "
+        f"{result['cpu_s']:.1f} s of all cores); "
+        f"{critic:.0f} critic, {actor:.0f} actor a second."
+    )

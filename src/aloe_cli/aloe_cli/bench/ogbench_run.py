@@ -1,0 +1,198 @@
+"""One run of the OGBench comparison: a policy and a critic fitted to play data, then measured on one task."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aloe_cli.bench import ogbench_data
+from aloe_core.errors import AloeError
+from aloe_core.statistics import wilson
+from aloe_critic.advantage import advantage_weights, effective_size, fit_beta, scale_advantages
+from aloe_critic.flat.config import FlatConfig, qc
+from aloe_critic.flat.data import Episodes, Transitions, chunk_transitions
+from aloe_critic.flat.learner import FlatLearner
+from aloe_critic.hyper import Hyper
+
+GAMMA = 0.99
+_BANK = 8  # chunks of the policy at every state, drawn once while it stands still
+_VALUE_SAMPLES = 4  # of them for V(s)
+_LIMITS = {"double": 500, "triple": 1000}  # steps of an episode, as in OGBench
+
+Tell = Callable[[str, int, int], None]  # what is going on, how much of it is done, of how much
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a policy is fitted and how it acts."""
+
+    horizon: int  # steps of reward before the bootstrap
+    acts: int  # actions a chunk of the policy holds; fewer than `horizon`: n-step returns
+    candidates: int  # chunks sampled at run time; the best by Q is executed
+    critic: FlatConfig | None
+    weighted: bool = False  # the policy is improved with the critic's weights, and the critic refreshed
+
+
+# In targets the best of 8 chunks; the paper's 32 are four times the work.
+METHODS = {
+    "bc": Method(5, 5, 1, None),
+    "qc": Method(5, 5, 32, qc(samples=_BANK)),
+    "aloe": Method(5, 5, 8, FlatConfig(), weighted=True),
+    "nstep": Method(5, 1, 32, qc(samples=_BANK)),
+    "td1": Method(1, 1, 32, qc(samples=_BANK)),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run gets."""
+
+    plays: int  # play episodes of 1,001 steps
+    updates: int  # of policy and critic each
+    episodes: int  # measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the comparison."""
+
+    cubes: str  # double, triple
+    task: int  # 1 to 5, OGBench's
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"cube-{self.cubes}-task{self.task}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}-{self.method}-{self.seed}"
+
+
+def run(row: Row, budget: Budget, work: Path, tell: Tell) -> dict[str, Any]:
+    """Return the result of `row`, from `work` if it is there. A cloned policy is shared by tasks and methods."""
+    path = work / "rows" / f"{row.key}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    start = time.perf_counter()
+    method = METHODS[row.method]
+    plays = ogbench_data.play(row.cubes, budget.plays, work / "play", lambda n: tell("play data", n, budget.plays))
+    env = ogbench_data.make(f"cube-{row.cubes}-singletask-task{row.task}-v0")
+    torch.manual_seed(row.seed)
+    learner, facts = _fit(row, method, budget, _transitions(plays, _goals(env), method), work, tell)
+    trained = time.perf_counter() - start
+    successes = _measure(env, learner, method, row, budget, tell)
+    low, high = wilson(successes, budget.episodes)
+    result = {"task": row.name, "method": row.method, "seed": row.seed, "success": successes / budget.episodes}
+    result |= {"low": low, "high": high, "episodes": budget.episodes, "transitions": len(learner.data)}
+    result |= {"updates": budget.updates, "train_s": trained, "measure_s": time.perf_counter() - start - trained}
+    _write(path, json.dumps(result | facts))
+    return result | facts
+
+
+def _goals(env: Any) -> np.ndarray:
+    env.reset(seed=0)
+    return env.unwrapped._data.mocap_pos.copy()  # m; how OGBench itself relabels its data
+
+
+def _transitions(plays: Episodes, goals: np.ndarray, method: Method) -> Transitions:
+    reward, done = ogbench_data.rewards(plays.objects, goals)
+    # Divided so that values lie in [-cubes, 0] whatever the horizon.
+    scaled = reward * (1 - GAMMA)
+    return chunk_transitions(
+        plays, scaled, done, horizon=method.horizon, gamma=GAMMA, policy_horizon=min(method.acts, method.horizon)
+    )
+
+
+def _fit(
+    row: Row, method: Method, budget: Budget, data: Transitions, work: Path, tell: Tell
+) -> tuple[FlatLearner, dict[str, Any]]:
+    learner = FlatLearner(data, method.critic or FlatConfig())
+    _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
+    facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
+    if method.critic is None:
+        return learner, facts
+    learner.bank = learner.make_bank(_BANK)
+    _many(learner.update_critic, budget.updates, "critic", tell)
+    if method.weighted:
+        advantage = _advantages(learner)
+        scaled = scale_advantages(advantage, "rank")
+        weight = advantage_weights(scaled, fit_beta(scaled, Hyper()), Hyper().epsilon)
+        learner.weight = weight / weight.mean()
+        facts["effective_size"] = effective_size(weight)
+        _many(learner.update_actor, budget.updates // 2, "policy", tell)
+        learner.bank = learner.make_bank(_BANK)
+        _many(learner.update_critic, budget.updates // 2, "critic of the improved policy", tell)
+    return learner, facts
+
+
+def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> None:
+    if not path.exists():
+        _many(learner.update_actor, budget.updates, "cloning", tell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        save_file(learner.actor.state_dict(), temporary)
+        os.replace(temporary, path)
+    learner.actor.load_state_dict(load_file(path))
+
+
+@torch.no_grad()
+def _advantages(learner: FlatLearner) -> Tensor:
+    """Q(s, a) - mean_n Q(s, a_n) of every transition, with chunks of the bank."""
+    d, bank, parts = learner.data, learner.bank, []
+    for pick in torch.arange(len(d)).split(2048):
+        rows = d.start[pick]
+        chunks = torch.cat([d.chunk[pick][:, None], bank[rows, :_VALUE_SAMPLES]], 1)
+        q = learner.score(d.states[rows], chunks)
+        parts.append(q[:, 0] - q[:, 1:].mean(1))
+    return torch.cat(parts)
+
+
+def _measure(env: Any, learner: FlatLearner, method: Method, row: Row, budget: Budget, tell: Tell) -> int:
+    """Return how many of the episodes reached the goal; the same start states for every method and seed."""
+    successes, width = 0, learner.data.states.shape[1]
+    actions = learner.data.chunk.shape[1] // method.acts
+    torch.manual_seed(10_000 + row.seed)
+    for episode in range(budget.episodes):
+        state, _ = env.reset(seed=episode)
+        reached, steps = False, 0
+        while not reached and steps < _LIMITS[row.cubes]:
+            z = torch.as_tensor(state, dtype=torch.float32).view(1, width)
+            chunk = learner.act(z, method.candidates) if method.critic else learner.chunks(z, 1)[0]
+            for action in chunk.view(-1, actions).numpy():
+                state, _, terminated, truncated, info = env.step(action)
+                steps += 1
+                reached = bool(info["success"])
+                if terminated or truncated or reached:
+                    break
+        successes += reached
+        tell(f"measured, {successes} reached the goal", episode + 1, budget.episodes)
+    return successes
+
+
+def _many(update: Callable[[], Tensor], steps: int, what: str, tell: Tell) -> None:
+    loss = None
+    for step in range(1, steps + 1):
+        loss = update()
+        if step % 50 == 0:
+            tell(what, step, steps)
+    if loss is not None and not torch.isfinite(loss):
+        raise AloeError(f"The {what} diverged: its last loss is {loss.item()}.")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)

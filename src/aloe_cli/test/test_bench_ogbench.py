@@ -1,0 +1,77 @@
+"""`./aloe bench ogbench`: its data and rewards are OGBench's, runs go on where they were, errors are one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench", reason="OGBench is not installed")
+
+from aloe_cli.bench import ogbench_data, ogbench_run
+from aloe_cli.bench.ogbench_run import METHODS, Budget, Row
+from aloe_cli.bench.ogbench_table import markdown
+from cli_tools import fails_in_one_sentence
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Episodes of a second: all that matters here is what is done with them."""
+    monkeypatch.setattr(ogbench_data, "EPISODE_STEPS", 30)
+    monkeypatch.setattr(ogbench_data, "SHARD", 1)
+    monkeypatch.setattr(ogbench_run, "_LIMITS", {"double": 10, "triple": 10})
+
+
+def test_play_data_is_that_of_its_seed_and_is_kept(short, tmp_path):
+    first = ogbench_data.play("double", 2, tmp_path / "a")
+    again = ogbench_data.play("double", 1, tmp_path / "b")
+    assert first.observations.shape == (2, 30, 37) and first.actions.shape == (2, 30, 5)
+    assert np.array_equal(first.observations[:1], again.observations)
+    assert not np.array_equal(first.observations[0], first.observations[1])
+    assert np.abs(first.actions).max() <= 1
+    path = tmp_path / "a" / "double-0000.npz"
+    before = path.stat().st_mtime_ns
+    ogbench_data.play("double", 2, tmp_path / "a")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_rewards_are_those_of_the_environment():
+    env = ogbench_data.make("cube-double-singletask-task1-v0")
+    env.reset(seed=0)
+    goals = env.unwrapped._data.mocap_pos.copy()
+    for _ in range(5):
+        _, reward, _, _, info = env.step(env.action_space.sample())
+        cubes = info["prev_qpos"][14:].reshape(2, 7)[:, :3]
+        mine, done = ogbench_data.rewards(cubes[None], goals)
+        assert mine[0] == reward and done[0] == info["success"]
+    one_off = goals + np.array([[0, 0, 0.05], [0, 0, 0]])
+    mine, done = ogbench_data.rewards(np.stack([goals, one_off]), goals)
+    assert mine.tolist() == [0, -1] and done.tolist() == [True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_is_there_is_not_run_again(short, tmp_path, method):
+    row, budget, told = Row("double", 1, method, 0), Budget(2, 2, 1), []
+    result = ogbench_run.run(row, budget, tmp_path, lambda *what: told.append(what))
+    assert 0 <= result["low"] <= result["success"] <= result["high"] <= 1 and told
+    told.clear()
+    assert ogbench_run.run(row, budget, tmp_path, lambda *what: told.append(what)) == result and not told
+
+
+def test_the_table_shows_the_papers_figures_beside_ours():
+    row = {"task": "cube-double-task1", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
+    facts = {"hardware": "a computer", "revision": "0123456789abcdef", "budget": vars(Budget(1, 2, 10))}
+    text = markdown([row, row | {"seed": 1, "success": 0.7}], facts)
+    assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.46 (0.36 to 0.56) |" in text
+
+
+def test_what_does_not_exist_is_named_and_budgets_do_not_mix(run, tmp_path):
+    done = run("bench", "ogbench", "--tasks", "cube-nine")
+    assert fails_in_one_sentence(done, 2) and "No task 'cube-nine'" in done.stderr
+    done = run("bench", "ogbench", "--methods", "magic")
+    assert fails_in_one_sentence(done, 2) and "No method 'magic'" in done.stderr
+    (tmp_path / "budget.yaml").write_text(json.dumps({"episodes": 1}))
+    done = run("bench", "ogbench", "--work", tmp_path)
+    assert fails_in_one_sentence(done, 2) and "another budget" in done.stderr

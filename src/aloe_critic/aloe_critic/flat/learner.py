@@ -1,0 +1,181 @@
+"""Critic and policy updates on flat states: what `./aloe bench updates` times and `bench ogbench` learns by."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aloe_critic.flat.config import FlatConfig
+from aloe_critic.flat.data import Transitions
+from aloe_critic.td import aggregate, td_target
+from aloe_policy.critic import CriticConfig, Ensemble
+from aloe_policy.flow import FlowHead
+from aloe_policy.flow_mlp import FlowMLP
+
+_SAMPLES = 4096  # chunks drawn at once: what a layer makes of them still fits a cache
+
+
+class FlatLearner:
+    """An ensemble of chunk critics, its Polyak copy and a flow policy; chunks are flat, [h * A] within [-1, 1].
+
+    Every tensor an update needs is drawn on the device and nothing is read back, so an update can be one CUDA graph.
+    """
+
+    def __init__(
+        self,
+        data: Transitions,
+        config: FlatConfig,
+        *,
+        bank: Tensor | None = None,
+        compiled: bool = False,
+        bfloat16: Literal["none", "sampling", "all"] = "none",
+    ) -> None:
+        """`bank` [R, n, D]: chunks of the policy at every state, drawn beforehand (`make_bank`); None: drawn afresh."""
+        self.config, self.data, self.bank = config, data, bank
+        device = data.states.device
+        states, dim = data.states.shape[1], data.chunk.shape[1]
+        c = config
+        shape = CriticConfig(feature_dim=states, action_dim=dim, steps=1, heads=c.heads, width=c.width, layers=c.layers)
+        self.critic = Ensemble(shape, dim).to(device)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor = _actor(c, dim, states).to(device)
+        self.one_step = FlowMLP(dim, states, c.width, c.layers, 1).to(device) if c.policy == "distilled" else None
+        self.weight = torch.ones(len(data), device=device)  # of each transition's chunk in the policy's loss
+        self._actors = [p for m in (self.actor, self.one_step) if m is not None for p in m.parameters()]
+        self._critics = list(self.critic.parameters())
+        self._pairs = list(self.target.parameters()), self._critics
+        # `capturable` keeps the step count on the GPU, where a graph can advance it.
+        options = {"lr": c.lr, "fused": True, "capturable": device.type == "cuda"}
+        self.critic_optimizer = torch.optim.AdamW(self._critics, **options)
+        self.actor_optimizer = torch.optim.AdamW(self._actors, **options)
+        self._device, self._bfloat16 = device.type, bfloat16
+        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
+        if compiled:
+            self._critic_loss = torch.compile(self.critic_loss, dynamic=False)
+            self._actor_loss = torch.compile(self.actor_loss, dynamic=False)
+
+    # Losses: functions of tensors alone
+
+    def critic_loss(
+        self, z: Tensor, chunk: Tensor, reward: Tensor, discount: Tensor, next_z: Tensor, after: Tensor
+    ) -> Tensor:
+        """TD loss summed over heads: z, next_z [B, S], chunk [B, D], after [B, n, D] fresh chunks, or their noise."""
+        with torch.no_grad():
+            if self.bank is None:
+                after = self._fresh(next_z, after)
+            with self._autocast("all"):
+                next_q = self.target(next_z, after)
+            y = td_target(reward, discount, next_q, target=self.config.target, pick=self.config.pick)
+        with self._autocast("all"):
+            q = self.critic(z, chunk[:, None]).squeeze(-1)
+        return (q - y).square().mean(1).sum()
+
+    def actor_loss(self, z: Tensor, chunk: Tensor, weight: Tensor, drawn: Tensor) -> Tensor:
+        """Weighted flow matching, [B] averaged; with a one-step policy its distance from the flow and -Q as well."""
+        with self._autocast("all"):
+            if isinstance(self.actor, FlowHead):
+                error = self.actor.loss(z, chunk, torch.ones_like(chunk), drawn=drawn)
+            else:
+                error = self.actor.loss(z, chunk, drawn)
+        loss = (weight * error).mean()
+        if self.one_step is None:
+            return loss
+        noise = drawn[:, None, :-1]
+        mine = self.one_step.velocity(noise, 0.0, self.one_step.cond(z)[:, None])
+        with torch.no_grad(), self._autocast("sampling", "all"):
+            flow = self.actor.sample(z, noise)
+        q = self.critic(z, mine.clamp(-1, 1)).mean()
+        return loss + self.config.alpha * (mine - flow.float().clamp(-1, 1)).square().mean() - q
+
+    # Updates
+
+    def update_critic(self) -> Tensor:
+        """One step of all heads and of their Polyak copy; the loss is left on the device."""
+        d, n = self.data, self.config.samples
+        pick = self._pick()
+        end = d.end[pick]
+        if self.bank is None:
+            after = torch.randn(len(pick), n, d.chunk.shape[1], device=pick.device)
+        elif n == self.bank.shape[1]:
+            after = self.bank[end]
+        else:
+            drawn = torch.randint(self.bank.shape[1], (len(pick), n), device=pick.device)
+            after = self.bank[end[:, None], drawn]
+        loss = self._critic_loss(
+            d.states[d.start[pick]], d.chunk[pick], d.reward[pick], d.discount[pick], d.states[end], after
+        )
+        self._step(self.critic_optimizer, self._critics, loss)
+        with torch.no_grad():
+            torch._foreach_lerp_(*self._pairs, self.config.tau)
+        return loss.detach()
+
+    def update_actor(self) -> Tensor:
+        """One step of the policy; no gradient reaches the critic."""
+        d = self.data
+        pick = self._pick()
+        chunk = d.chunk[pick]
+        loss = self._actor_loss(d.states[d.start[pick]], chunk, self.weight[pick], self.actor.draw(len(pick), chunk))
+        self._step(self.actor_optimizer, self._actors, loss)
+        return loss.detach()
+
+    def update(self) -> Tensor:
+        """One step of each; the critic's loss."""
+        loss = self.update_critic()
+        self.update_actor()
+        return loss
+
+    # What is done with the result
+
+    @torch.no_grad()
+    def chunks(self, z: Tensor, n: int) -> Tensor:
+        """n chunks of the policy for each state [B, S] -> [B, n, D]."""
+        return self._fresh(z, torch.randn(len(z), n, self.data.chunk.shape[1], device=z.device))
+
+    @torch.no_grad()
+    def score(self, z: Tensor, chunks: Tensor) -> Tensor:
+        """Q of chunks [B, n, D], aggregated over heads as in the targets (their minimum where each has its own)."""
+        how = "mean" if self.config.target == "mean" else "min"
+        return aggregate(self.critic(z, chunks), how)[0]
+
+    @torch.no_grad()
+    def act(self, z: Tensor, candidates: int) -> Tensor:
+        """The best of `candidates` chunks by Q for states [B, S] -> [B, D]."""
+        chunks = self.chunks(z, candidates)
+        best = self.score(z, chunks).argmax(1)
+        return chunks[torch.arange(len(z), device=z.device), best]
+
+    @torch.no_grad()
+    def make_bank(self, n: int) -> Tensor:
+        """Chunks [R, n, D] at every state. While the policy stands still they may stand for fresh ones in targets."""
+        rows = max(1, _SAMPLES // n)
+        return torch.cat([self.chunks(z, n) for z in self.data.states.split(rows)])
+
+    def _fresh(self, z: Tensor, noise: Tensor) -> Tensor:
+        with self._autocast("sampling", "all"):
+            if self.one_step is not None:
+                made = self.one_step.velocity(noise, 0.0, self.one_step.cond(z)[:, None])
+            else:
+                made = self.actor.sample(z, noise)
+        return made.float().clamp(-1, 1)
+
+    def _autocast(self, *where: str) -> torch.autocast:
+        return torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16 in where)
+
+    def _pick(self) -> Tensor:
+        return torch.randint(len(self.data), (self.config.batch,), device=self.data.states.device)
+
+    def _step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        optimizer.step()
+
+
+def _actor(config: FlatConfig, dim: int, states: int) -> FlowMLP | FlowHead:
+    if config.actor == "blocks":
+        return FlowHead(dim, states, config.width, 2, config.flow_steps)
+    return FlowMLP(dim, states, config.width, config.layers, config.flow_steps)

@@ -1,0 +1,115 @@
+"""The learner on flat states: its targets, what its updates touch, and that selection by Q finds the better chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from aloe_critic.flat.config import FlatConfig, qc
+from aloe_critic.flat.data import Transitions
+from aloe_critic.flat.learner import FlatLearner
+
+SMALL = {"width": 32, "batch": 64, "heads": 3}
+
+
+def transitions(n: int = 256, discount: float = 0.0) -> Transitions:
+    """One-step decisions: chunks of two actions near +0.5 or -0.5, and the reward says that +0.5 is right."""
+    torch.manual_seed(0)
+    side = torch.where(torch.rand(n, 1) < 0.5, -0.5, 0.5)
+    chunk = side + 0.05 * torch.randn(n, 2)
+    rows = torch.arange(n)
+    return Transitions(
+        states=torch.randn(n, 3),
+        start=rows,
+        end=rows,
+        chunk=chunk,
+        reward=-(chunk - 0.5).abs().mean(1),
+        discount=torch.full((n,), discount),
+    )
+
+
+def weights(module: torch.nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def same(before: list[Tensor], module: torch.nn.Module) -> bool:
+    return all(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+def test_the_critic_is_fitted_to_reward_plus_the_discounted_pessimistic_value_of_a_fresh_chunk():
+    data = transitions(8, discount=0.9)
+    learner = FlatLearner(data, FlatConfig(**SMALL))
+    noise = torch.randn(8, 1, 2)
+    loss = learner.critic_loss(data.states, data.chunk, data.reward, data.discount, data.states, noise)
+    with torch.no_grad():
+        fresh = learner.actor.sample(data.states, noise).clamp(-1, 1)
+        y = data.reward + 0.9 * learner.target(data.states, fresh).squeeze(-1).min(0).values
+        q = learner.critic(data.states, data.chunk[:, None]).squeeze(-1)
+    assert loss.item() == pytest.approx((q - y).square().mean(1).sum().item(), rel=1e-5)
+
+
+def test_q_chunking_takes_the_best_of_the_banked_chunks_by_the_mean_of_the_heads():
+    data = transitions(8, discount=0.9)
+    bank = torch.rand(8, 4, 2) * 2 - 1
+    learner = FlatLearner(data, qc(width=32, batch=64, samples=4), bank=bank)
+    loss = learner.critic_loss(data.states, data.chunk, data.reward, data.discount, data.states, bank)
+    with torch.no_grad():
+        y = data.reward + 0.9 * learner.target(data.states, bank).mean(0).max(-1).values
+        q = learner.critic(data.states, data.chunk[:, None]).squeeze(-1)
+    assert loss.item() == pytest.approx((q - y).square().mean(1).sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["flow", "distilled"])
+@pytest.mark.parametrize("actor", ["mlp", "blocks"])
+def test_each_update_moves_its_own_network_alone(policy, actor):
+    learner = FlatLearner(transitions(), FlatConfig(**SMALL, policy=policy, actor=actor))
+    actors, critics, targets = weights(learner.actor), weights(learner.critic), weights(learner.target)
+    learner.update_critic()
+    assert same(actors, learner.actor) and not same(critics, learner.critic)
+    moved = zip(targets, learner.critic.parameters(), learner.target.parameters(), strict=True)
+    assert all(torch.allclose(torch.lerp(old, new, 0.005), target) for old, new, target in moved)
+    critics = weights(learner.critic)
+    learner.update_actor()
+    assert same(critics, learner.critic) and not same(actors, learner.actor)
+
+
+def test_the_weight_of_a_transition_decides_whether_its_chunk_is_imitated():
+    data = transitions()
+    learner = FlatLearner(data, FlatConfig(**SMALL, lr=3e-3))
+    learner.weight = (data.chunk.mean(1) > 0).float() * 2
+    for _ in range(300):
+        learner.update_actor()
+    assert (learner.chunks(data.states, 4).mean(-1) > 0).float().mean() > 0.9
+
+
+def test_selection_by_q_finds_the_better_half_of_what_was_cloned():
+    data = transitions()
+    learner = FlatLearner(data, FlatConfig(**SMALL, lr=3e-3))
+    for _ in range(300):
+        learner.update()
+    cloned = (learner.chunks(data.states, 1).mean(-1) > 0).float().mean()
+    selected = (learner.act(data.states, 8).mean(-1) > 0).float().mean()
+    assert 0.25 < cloned < 0.75 and selected > 0.95
+
+
+def test_a_distilled_policy_climbs_q_as_far_as_its_distance_from_the_flow_allows():
+    data = transitions()
+    learner = FlatLearner(data, FlatConfig(**SMALL, lr=3e-3, policy="distilled", alpha=0.1))
+    for _ in range(400):
+        learner.update()
+    assert (learner.chunks(data.states, 4).mean(-1) > 0).float().mean() > 0.9
+
+
+def test_a_bank_holds_chunks_of_the_policy_for_every_state():
+    learner = FlatLearner(transitions(50), FlatConfig(**SMALL))
+    bank = learner.make_bank(8)
+    assert bank.shape == (50, 8, 2) and bank.abs().max() <= 1
+
+
+def test_compiled_losses_are_the_losses():
+    data, noise = transitions(8), torch.randn(8, 1, 2)
+    learner = FlatLearner(data, FlatConfig(**SMALL))
+    arguments = (data.states, data.chunk, data.reward, data.discount, data.states, noise)
+    compiled = torch.compile(learner.critic_loss, dynamic=False, backend="aot_eager")
+    assert compiled(*arguments).item() == pytest.approx(learner.critic_loss(*arguments).item(), rel=1e-5)
