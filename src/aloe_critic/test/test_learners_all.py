@@ -36,7 +36,7 @@ TINY = {
 } | dict.fromkeys(
     ("bc_steps", "bc_head_steps", "actor_steps", "actor_head_steps", "critic_steps", "refresh_steps", "serl_steps"), 3
 )
-TINY |= {"value_steps": 3, "serl_warmup": 3}
+TINY |= {"value_steps": 3, "serl_warmup": 3, "serl_clone_steps": 3}
 CONTRACT = small_contract()
 CRITICS = {"aloe", "aloe_select", "iql", "td1", "mc", "qc", "hil_serl"}
 CANDIDATES = {"aloe_select": 8, "mc": 8, "qc": 32}

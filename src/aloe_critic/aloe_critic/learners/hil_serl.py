@@ -48,7 +48,7 @@ def learn(job: Job) -> Learned:
         shown = demonstrations(job.replay, windows).nonzero().squeeze(1)
         clones = Examples(windows, shown if len(shown) else prior)
         fit_head(
-            policy, job, clones, table.z, steps=hyper.bc_head_steps, lr=hyper.serl_clone_lr, phase="actor, cloning"
+            policy, job, clones, table.z, steps=hyper.serl_clone_steps, lr=hyper.serl_clone_lr, phase="actor, cloning"
         )
     known = critic is not None and not fresh
     critic = critic or new_critic(policy, hyper, table, heads=hyper.serl_heads)
