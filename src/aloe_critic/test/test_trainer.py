@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,8 @@ def test_damaged_foreign_and_mismatched_bags_are_set_aside_with_a_reason(bags, t
         ({"overrides": {"gamma": "much"}}, "gamma = 'much'"),
         ({"init": "v0099"}, "init = 'v0099'"),
         ({"method": "aloe"}, "--method bc first"),
+        ({"tracker": "spreadsheet"}, "tracker = 'spreadsheet': expected wandb or trackio"),
+        ({"overrides": TINY | {"sample_source": {"robot": 1}}}, "sample_source = 'robot'"),
     ],
 )
 def test_bad_request_is_one_sentence_and_writes_no_checkpoint(bags, tmp_path, changes, words):
@@ -90,6 +93,24 @@ def test_folder_without_a_usable_bag_says_why(bags, tmp_path):
         train(request(lonely, tmp_path))
     with pytest.raises(AloeError, match="no such folder"):
         train(request(tmp_path / "nowhere", tmp_path))
+
+
+def test_bags_without_a_label_alone_are_named_with_their_reason(tmp_path, bags):
+    take = bagmaker.Take(tmp_path, "unlabelled")
+    take.run(6, source=int(Source.HUMAN))
+    unlabelled = take.writer.close(bagmaker.labels(steps=6, outcome=Outcome.NONE))
+    with pytest.raises(AloeError, match=r"no usable bag; the first of 1 set aside: .*unlabelled") as caught:
+        train(request(unlabelled, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_contract_is_refused(bags, tmp_path):
+    train(request(bags, tmp_path))
+    other = tmp_path / "other.yaml"
+    other.write_text(Path(CONTRACT).read_text().replace("execute: 10", "execute: 5"))
+    with pytest.raises(AloeError, match="contract") as caught:
+        train(replace(request(bags, tmp_path, init="v0001-bc"), contract=str(other)))
+    assert "\n" not in str(caught.value)
 
 
 def test_failed_episodes_alone_cannot_be_cloned(bags, tmp_path):
