@@ -84,9 +84,34 @@ def test_recover_is_0_for_whole_3_with_loss_and_1_where_nothing_is_left(folder):
     assert bag("recover", folder / "a", code=1)["bags"][0]["lost_messages"] == 160
 
 
-@pytest.mark.parametrize("verb", ["info", "check", "recover", "transitions"])
+def test_trash_moves_by_directory_and_by_episode_and_a_dry_run_moves_nothing(folder):
+    other = take(folder, "c", episode_id="01JE0000000000000000000009")
+    before = sorted(path.name for path in folder.iterdir())
+    planned = bag("trash", folder, "--episode", "01JE0000000000000000000009", "--dry-run")
+    assert [move["path"] for move in planned["moved"]] == [str(other)] and planned["dry_run"]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    bag("trash", folder, "--episode", "01JE0000000000000000000009")
+    bag("trash", folder / "a")
+    assert sorted(path.name for path in (folder / "trash").iterdir()) == ["a", "c"]
+    assert bag("info", folder / "trash" / "c")["bags"][0]["episode_id"] == "01JE0000000000000000000009"
+    again = bag("trash", folder, "--episode", "01JE0000000000000000000009", code=2)
+    assert "is in trash/ already" in again["error"]
+
+
+def test_trash_refuses_folders_unknown_episodes_and_takes_that_are_being_written(folder):
+    assert "name its episodes with --episode" in bag("trash", folder, code=2)["error"]
+    assert "no episode E9 among" in bag("trash", folder, "--episode", "E9", code=2)["error"]
+    running = Take(folder, "d")
+    running.run(5)
+    assert "being recorded right now" in bag("trash", folder / "a", folder / "d.partial", code=2)["error"]
+    assert (folder / "a").is_dir(), "nothing is moved where one of them is refused"
+    running.writer.close(labels())
+
+
+@pytest.mark.parametrize("verb", ["info", "check", "recover", "transitions", "trash"])
 def test_a_directory_that_is_not_there_is_bad_input(verb, tmp_path):
-    assert "no such directory" in bag(verb, tmp_path / "nowhere", code=2)["error"]
+    words = {"trash": "not a bag"}.get(verb, "no such directory")
+    assert words in bag(verb, tmp_path / "nowhere", code=2)["error"]
 
 
 def test_a_folder_without_bags_is_bad_input(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from aloe_core.episode.check import Level, check_bag
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.labels import TopicCount
-from bagmaker import DT, Take, contract, labels, take
+from bagmaker import DT, Take, contract, image, jpeg, labels, take
 
 
 def errors(bag) -> list[str]:
@@ -94,3 +94,34 @@ def test_an_aborted_bag_is_a_warning_with_its_reason(tmp_path):
     bag = writing.writer.abort("e-stop pressed", labels())
     assert errors(bag) == []
     assert "aborted: e-stop pressed." in warnings(bag)
+
+
+def test_a_take_that_failed_its_quality_check_fails(tmp_path):
+    bag = take(tmp_path, label_stamp=21 * DT, quality="/cameras/top: 5 gaps, the longest 0.30 s")
+    assert errors(bag) == ["the take failed its quality check: /cameras/top: 5 gaps, the longest 0.30 s."]
+    assert errors(take(tmp_path, "b", label_stamp=21 * DT, quality="passed")) == []
+
+
+def test_a_camera_that_stops_leaves_control_steps_without_a_frame_recent_enough(tmp_path):
+    writing = Take(tmp_path)
+    for k in range(100):
+        writing.state(k) if k <= 40 else writing.joints_only(k)
+        writing.step(k)
+    writing.state(100)
+    found = errors(close(writing, 100))
+    # the last frame is of step 40 and good for 0.3 s, 15 steps
+    assert "camera top: no frame of the last 0.3 s at 44 of 100 control steps (the oldest 1.18 s)." in found
+
+
+def test_frames_of_another_clock_are_not_aligned(tmp_path, monkeypatch):
+    writing = Take(tmp_path)
+    put = writing.put
+
+    def shifted(channel: int, data: bytes, stamp: int) -> None:
+        if channel in writing._images:
+            data = image(stamp + 10**15, jpeg(0, 0))
+        put(channel, data, stamp)
+
+    monkeypatch.setattr(writing, "put", shifted)
+    writing.run(20)
+    assert any("at 20 of 20 control steps (none before any of them)" in text for text in errors(close(writing, 20)))

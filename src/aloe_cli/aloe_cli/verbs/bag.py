@@ -1,4 +1,4 @@
-"""`./aloe bag`: what is in a bag, whether it is sound, how to mend it, what a critic says of it."""
+"""`./aloe bag`: what is in a bag, whether it is sound, how to mend or discard it, what a critic says of it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from aloe_cli import paths
+from aloe_cli.bag_rows import info_row, recovery_row, transition_row
 from aloe_cli.command import VerbApp
 from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
-from aloe_core.contract import RobotContract, load_contract
-from aloe_core.episode.bag import read_labels
+from aloe_core.contract import load_contract
 from aloe_core.episode.check import Level, check_bag
 from aloe_core.episode.data import Source
-from aloe_core.episode.labels import EpisodeLabels
-from aloe_core.episode.metadata import FILE, read_metadata
-from aloe_core.episode.names import PARTIAL
-from aloe_core.episode.reader import read_episode
-from aloe_core.episode.recover import Recovery, Status, recover_bag
-from aloe_core.episode.transitions import chunk_transitions
+from aloe_core.episode.files import being_written, move_to_trash
+from aloe_core.episode.index import EpisodeIndex
+from aloe_core.episode.metadata import FILE
+from aloe_core.episode.names import PARTIAL, TRASH
+from aloe_core.episode.recover import Status, recover_bag
 from aloe_core.errors import AloeError
 
 app = VerbApp(help="Inspect, check, recover and score bags.")
@@ -38,7 +37,7 @@ def info(dirs: Dirs) -> dict[str, Any]:
     table = Table("bag", "task", "outcome", "end", "s", "steps", "human", "MB", "lost", box=None, pad_edge=False)
     rows = []
     for bag in _bags(dirs):
-        row = _info_row(bag)
+        row = info_row(bag)
         rows.append(row)
         keys = ("task", "outcome", "end", "seconds", "steps", "intervention_steps", "megabytes", "dropped")
         table.add_row(bag.name, *(str(row[key]) for key in keys))
@@ -48,7 +47,7 @@ def info(dirs: Dirs) -> dict[str, Any]:
 
 @app.command()
 def check(dirs: Dirs, contract: ContractOption = None) -> dict[str, Any]:
-    """Verify checksums, definitions, topics, rates, gaps, labels and contract; exit code 1 if a bag fails."""
+    """Verify checksums, definitions, topics, rates, gaps, alignment, labels, contract; exit code 1 if a bag fails."""
     robot = load_contract(paths.contract(contract))
     rows = []
     for bag in _watched(_bags(dirs), "checking bags"):
@@ -70,7 +69,7 @@ def recover(dirs: Dirs) -> dict[str, Any]:
         print(f"{item.path}: {item.status.name.lower()}, {item.messages} messages kept, {item.detail}.")
     statuses = {item.status for item in done}
     worst = next((s for s in (Status.FAILED, Status.RECOVERED) if s in statuses), Status.CLEAN)
-    return {"bags": [_recovery_row(item) for item in done], "exit_code": int(worst)}
+    return {"bags": [recovery_row(item) for item in done], "exit_code": int(worst)}
 
 
 @app.command()
@@ -88,7 +87,7 @@ def transitions(
     rows: list[dict[str, Any]] = []
     for bag in _watched(_bags(dirs), "reading bags"):
         try:
-            row = _transition_row(bag, robot, horizon or robot.chunk.execute, stride)
+            row = transition_row(bag, robot, horizon or robot.chunk.execute, stride)
         except AloeError as error:
             rows.append({"path": bag, "error": str(error)})
             continue
@@ -100,6 +99,26 @@ def transitions(
         print(row["error"])
     total = sum(row["transitions"] for row in rows if "transitions" in row)
     return {"bags": rows, "transitions": total, "unusable": len(unusable), "exit_code": 1 if unusable else 0}
+
+
+@app.command()
+def trash(
+    dirs: Dirs,
+    episode: Annotated[
+        list[str] | None, typer.Option(help="Id of an episode in the folder DIR; may be given several times.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be moved.")] = False,
+) -> dict[str, Any]:
+    """Move bags to the trash/ folder beside them; nothing is deleted. DIR: bags, or with --episode their folder."""
+    meant = _by_id(dirs, episode) if episode else dirs
+    for bag in meant:
+        _check_trash(bag)
+    moves = []
+    for bag in meant:
+        target = bag.absolute().parent / TRASH / bag.name if dry_run else move_to_trash(bag.absolute())
+        print(f"{bag} {'would go' if dry_run else 'has gone'} to {target}")
+        moves.append({"path": bag, "trash": target})
+    return {"moved": moves, "dry_run": dry_run}
 
 
 @app.command()
@@ -141,6 +160,23 @@ def _bags(dirs: list[Path], *, torn: bool = False) -> list[Path]:
     return found
 
 
+def _by_id(folders: list[Path], episodes: list[str]) -> list[Path]:
+    """Return the bags of episodes in one folder."""
+    if len(folders) != 1 or not folders[0].is_dir():
+        raise AloeError("--episode: expected one folder of bags, and nothing else.")
+    index = EpisodeIndex(folders[0])
+    return [index.find(episode).path for episode in dict.fromkeys(episodes)]
+
+
+def _check_trash(bag: Path) -> None:
+    if not _is_bag(bag):
+        raise AloeError(f"{bag}: not a bag: name its episodes with --episode if it is a folder of bags.")
+    if bag.absolute().parent.name == TRASH:
+        raise AloeError(f"{bag}: is in {TRASH}/ already.")
+    if being_written(bag):
+        raise AloeError(f"{bag}: is being recorded right now.")
+
+
 def _is_bag(directory: Path) -> bool:
     return directory.is_dir() and ((directory / FILE).is_file() or any(directory.glob("*.mcap")))
 
@@ -150,52 +186,3 @@ def _watched(bags: list[Path], what: str) -> Iterable[Path]:
         for bag in bags:
             yield bag
             task.advance(note=bag.name)
-
-
-def _info_row(bag: Path) -> dict[str, Any]:
-    labels: EpisodeLabels = read_labels(bag)
-    information = read_metadata(bag)
-    size = sum(file.stat().st_size for file in bag.iterdir())
-    return {
-        "path": bag,
-        "episode_id": labels.episode_id,
-        "task": labels.task,
-        "instruction": labels.instruction,
-        "seed": labels.seed,
-        "outcome": labels.outcome.name.lower(),
-        "end": labels.end,
-        "reason": labels.reason,
-        "contract": labels.contract,
-        "contract_hash": labels.contract_hash,
-        "policy_versions": labels.policy_versions,
-        "seconds": round(information["duration"]["nanoseconds"] * 1e-9, 2),
-        "steps": labels.steps,
-        "intervention_steps": labels.intervention_steps,
-        "messages": information["message_count"],
-        "megabytes": round(size / 1e6, 2),
-        "dropped": sum(count.dropped for count in labels.topics.values()),
-    }
-
-
-def _recovery_row(done: Recovery) -> dict[str, Any]:
-    return {
-        "path": done.path,
-        "status": done.status.name.lower(),
-        "messages": done.messages,
-        "lost_messages": done.lost_messages,
-        "lost_bytes": done.lost_bytes,
-        "detail": done.detail,
-    }
-
-
-def _transition_row(bag: Path, robot: RobotContract, horizon: int, stride: int | None) -> dict[str, Any]:
-    episode = read_episode(bag, robot)
-    found = chunk_transitions(episode, horizon, max_length=1, failure_cost=1, stride=stride)
-    return {
-        "path": bag,
-        "steps": episode.steps,
-        **{source.name.lower(): int((found.source == source).sum()) for source in Source},
-        "terminated": int(found.terminated.sum()),
-        "truncated": int(found.truncated.sum()),
-        "transitions": len(found),
-    }

@@ -148,10 +148,10 @@ def _alignment(contract: RobotContract, episode: EpisodeData) -> Iterator[Proble
     for camera in contract.cameras:
         frames = episode.frames[camera.name].stamps
         newest = np.searchsorted(frames, stamps, side="right") - 1
-        age = np.where(newest < 0, np.inf, (stamps - frames[np.maximum(newest, 0)]) * 1e-9)
-        stale = age > contract.staleness.camera
+        age = stamps - frames[np.maximum(newest, 0)]
+        stale = (newest < 0) | (age > round(contract.staleness.camera * 1e9))
         if stale.any():
-            seen = age[np.isfinite(age)]
+            seen = age[newest >= 0] * 1e-9
             oldest = f"the oldest {seen.max():.2f} s" if len(seen) else "none before any of them"
             text = (
                 f"camera {camera.name}: no frame of the last {contract.staleness.camera:g} s at {stale.sum()} of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -39,6 +40,17 @@ def publish(partial: Path, final: Path, information: Mapping[str, object]) -> No
     sync_directory(partial)
     partial.rename(final)
     sync_directory(final.parent)
+
+
+def being_written(bag: Path) -> bool:
+    """Return whether a recorder holds the lock of a bag's file."""
+    for file in bag.glob("*.mcap"):
+        with file.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def move_to_trash(bag: Path) -> Path:

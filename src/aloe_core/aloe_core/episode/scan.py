@@ -77,6 +77,7 @@ def walk(file: memoryview) -> Iterator[Record | Damage]:
     if bytes(file[:8]) != MAGIC:
         yield Damage(0, min(8, size), "no MCAP magic at the start")
     position = 8
+    ended = False  # the record is there that carries the checksum of all before it
     while position < size:
         record = _record_at(file, position)
         if record is None:
@@ -84,6 +85,9 @@ def walk(file: memoryview) -> Iterator[Record | Damage]:
             yield Damage(position, resume, "cut off" if resume == size else "not a record")
             position = resume
             continue
+        ended |= record.opcode == DATA_END
+        if record.opcode == FOOTER and not ended:
+            yield Damage(record.start, record.start, "no end of the data before the footer")
         yield record
         position = record.start + 9 + len(record.body)
         if record.opcode == FOOTER:
