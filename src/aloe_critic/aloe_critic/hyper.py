@@ -72,6 +72,9 @@ class Hyper(BaseModel):
     # gamma^h a backup, hundreds of them; success comes back along an episode in ten or twenty. So begin with never.
     initial_value: Literal["never", "middle"] = "never"
     bounded_target: bool = True  # no target beyond the returns there can be; else min over heads digs below them
+    # What a policy's chunk is worth after a takeover: as in the paper, the state the person found; or that it would
+    # never have succeeded, since the person judged so (RLIF, arXiv 2311.12996, has a reward for it).
+    takeover: Literal["bootstrap", "never"] = "bootstrap"
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn

@@ -105,10 +105,12 @@ def fit_head(
     def loss(_step: int) -> Tensor:
         pick, said = examples.draw(hyper.head_batch)
         drawn = distributed.share(policy.head.draw(hyper.head_batch, z))
+        blur = distributed.share(torch.randn(hyper.head_batch, z.shape[1])) if hyper.feature_noise else None
         pick = distributed.share(pick)
         obs = windows.obs[pick]
+        seen = z[obs] if blur is None else z[obs] + hyper.feature_noise * blur
         with autocast(hyper):
-            error = policy.flow_loss(z[obs], state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn)
+            error = policy.flow_loss(seen, state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn)
         return error.mean()
 
     policy.head.train()

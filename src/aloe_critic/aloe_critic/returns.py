@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aloe_core.episode.data import Source
 from aloe_core.errors import AloeError
 from aloe_critic.replay import Windows
 
@@ -36,6 +37,13 @@ def successors(windows: Windows) -> Tensor:
     at = torch.full((rows,), -1, dtype=torch.int64)
     at[windows.obs] = torch.arange(len(windows))
     return at[windows.next_obs]
+
+
+def taken_over(windows: Windows) -> Tensor:
+    """Return which windows of a policy end where a person took over, bool [N]."""
+    after = successors(windows)
+    human = windows.source[after.clamp_min(0)] == int(Source.HUMAN)
+    return (windows.source == int(Source.POLICY)) & (windows.discount > 0) & (after >= 0) & human
 
 
 def monte_carlo(windows: Windows) -> Tensor:

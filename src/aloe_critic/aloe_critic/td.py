@@ -16,6 +16,7 @@ from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_critic.replay.drawing import drawing
+from aloe_critic.returns import taken_over
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
 
@@ -184,6 +185,7 @@ def fit_critic(
     hyper, w = job.hyper, table.windows
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table)
+    lost = taken_over(w) if hyper.takeover == "never" else None
 
     def target(network: ChunkCritic, pick: Tensor) -> Tensor:
         after = w.next_obs[pick]
@@ -194,6 +196,8 @@ def fit_critic(
             chunks = bank[after[:, None], drawn]
         next_q = network(table.z[after], chunks)
         y = td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
+        if lost is not None:
+            y = torch.where(lost[pick], w.reward[pick] + w.discount[pick] * least, y)
         return y.clamp(least, 0.0) if hyper.bounded_target else y
 
     return fit_q(critic, policy, table, job, target, steps, phase)

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from aloe_core.episode.data import Source
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.replay import Replay
+from aloe_critic.returns import taken_over
 from aloe_critic.td import ChunkTable, data_tokens, fit_critic, least_return, new_critic, sample_bank
 from aloe_policy.config import FlowConfig
 from aloe_policy.model import FlowPolicy
-from synthetic import reach_episode, small_contract
+from synthetic import mixed_episode, reach_episode, small_contract
 
 CONTRACT = small_contract()
 SMALL = {"critic_width": 32, "critic_layers": 2, "critic_batch": 64, "bank": 4, "threads": 1}
@@ -84,3 +86,39 @@ def test_targets_stay_within_the_returns_there_can_be():
             q = critic(table.z[table.windows.obs], data_tokens(policy, critic, table))
         found[bounded] = q[1:].mean().item()
     assert found[True] > -2.6 and found[False] < -5
+
+
+def test_windows_that_a_person_cut_short_are_those_before_the_takeover():
+    replay = Replay(CONTRACT, stride=5, buckets=512)
+    ep = mixed_episode(CONTRACT, 4)
+    replay.add(reach_episode(CONTRACT, 0))
+    replay.add(reach_episode(CONTRACT, 1, source=Source.POLICY))
+    replay.add(ep)
+    windows = replay.windows(gamma=0.99, max_length=40, failure_cost=40)
+    cut = taken_over(windows)
+    driver = [Source(s) for s in ep.source]
+    takeovers = [t for t in range(1, ep.steps) if driver[t - 1 : t + 1] == [Source.POLICY, Source.HUMAN]]
+    assert takeovers and cut.any()
+    assert (windows.episode[cut] == 2).all()
+    assert len(set(windows.next_obs[cut].tolist())) == len(takeovers), "they end at the takeovers"
+    assert (windows.source[cut] == int(Source.POLICY)).all()
+
+
+def test_a_takeover_says_never_where_that_is_asked_for():
+    found = {}
+    for takeover in ("bootstrap", "never"):
+        job, policy, _ = setting(takeover=takeover, gamma=0.99, critic_lr=3e-3, tau=0.05)
+        for seed in range(4, 8):
+            job.replay.add(mixed_episode(CONTRACT, seed))
+        windows = job.replay.windows(gamma=0.99, max_length=40, failure_cost=40)
+        table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), 40, 40)
+        critic = new_critic(policy, job.hyper, table)
+        tokens = data_tokens(policy, critic, table)
+        bank = tokens.new_zeros(job.replay.rows, 1, tokens.shape[-1])
+        bank[windows.obs] = tokens  # a policy that would do in each state what was done
+        fit_critic(critic, policy, table, bank, job, 300)
+        cut = taken_over(windows)
+        with torch.no_grad():
+            q = critic(table.z[windows.obs[cut]], data_tokens(policy, critic, table, cut.nonzero().squeeze(1)))
+        found[takeover] = q.mean().item()
+    assert found["never"] < found["bootstrap"] - 0.3, found
