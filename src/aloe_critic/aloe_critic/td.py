@@ -35,8 +35,12 @@ class ChunkTable:
 
 
 def least_return(gamma: float, table: ChunkTable) -> float:
-    """Return what never succeeding is worth, or failing at once if that is worse: no return lies below it."""
-    never = 1 / (1 - gamma) if gamma < 1 else table.max_length
+    """Return the least a state can be worth: -1 a step for ever, but no worse than the longest episode and a failure.
+
+    The second bound is that of values about [-2, 0]; without it gamma near 1 would begin far from any return there is.
+    """
+    most = table.max_length + table.failure_cost
+    never = min(1 / (1 - gamma), most) if gamma < 1 else most
     return -max(never, table.failure_cost) / table.max_length
 
 

@@ -39,9 +39,9 @@ def setting(**overrides):
 
 @pytest.mark.parametrize(
     ("gamma", "failure_cost", "least"),
-    [(0.99, 40, -2.5), (0.99, 200, -5.0), (1.0, 10, -1.0), (1.0, 80, -2.0)],
+    [(0.98, 40, -1.25), (0.99, 40, -2.0), (0.98, 200, -5.0), (1.0, 10, -1.25), (1.0, 80, -3.0)],
 )
-def test_least_return_is_never_succeeding_or_failing_at_once(gamma, failure_cost, least):
+def test_least_return_is_never_succeeding_or_the_longest_episode_that_fails(gamma, failure_cost, least):
     _, _, table = setting()
     assert least_return(gamma, replace(table, failure_cost=failure_cost)) == pytest.approx(least)
 
@@ -68,8 +68,8 @@ def test_values_of_an_endless_episode_stay_at_the_bottom_and_those_of_a_success_
     with torch.no_grad():
         q = critic(table.z[table.windows.obs], data_tokens(policy, critic, table)).mean(0).squeeze(-1)
     endless = table.windows.episode >= 2
-    assert q[endless].max() < -1.8, "an endless episode is worth -2.5"
-    assert q[~endless].mean() > q[endless].mean() + 0.3
+    assert q[endless].max() < -1.5, "an endless episode is worth -2"
+    assert q[~endless].max() > q[endless].max() + 0.5
 
 
 def test_targets_stay_within_the_returns_there_can_be():
@@ -85,7 +85,7 @@ def test_targets_stay_within_the_returns_there_can_be():
         with torch.no_grad():
             q = critic(table.z[table.windows.obs], data_tokens(policy, critic, table))
         found[bounded] = q[1:].mean().item()
-    assert found[True] > -2.6 and found[False] < -5
+    assert found[True] > -2.1 and found[False] < -5
 
 
 def test_windows_that_a_person_cut_short_are_those_before_the_takeover():

@@ -89,7 +89,7 @@ def test_critic_learns_the_return_of_the_only_behaviour_there_is():
     job = job_of(contract, [reach_episode(contract, 3)], gamma=0.98, tau=0.05, critic_lr=3e-3, heads=2)
     policy = bc.learn(replace(job, hyper=make_hyper(SMALL | {"bc_steps": 150, "bc_batch": 16}))).policy
     w = job.replay.windows(gamma=0.98, max_length=40, failure_cost=40)
-    table = ChunkTable(w, compute_features(policy, job.replay), job.replay.state())
+    table = ChunkTable(w, compute_features(policy, job.replay), job.replay.state(), 40, 40)
     # The policy's own chunks must look like the data for its value to be the data's return.
     critic = new_critic(policy, job.hyper, table)
     critic.action_std.fill_(1e3)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aloe_critic.advantage import shares
 from aloe_critic.features import compute_features
@@ -30,13 +31,15 @@ def learn(job: Job) -> Learned:
     table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), *scale)
     critic = critic or new_critic(policy, hyper, table)
     value = ValueNet(policy.feature_dim, hyper.critic_width, 1)
+    nn.init.constant_(value[-1].bias, float(critic.out.bias.detach().mean()))  # type: ignore[arg-type]  # both begin alike
     metrics: dict[str, object] = {"windows": len(windows)}
     metrics["critic_loss"] = fit_q_and_v(critic, value, policy, table, job, hyper.critic_steps, "critic and value")
 
     with torch.no_grad():
         q = critic.pessimistic(critic(table.z[windows.obs], data_tokens(policy, critic, table))).squeeze(-1)
         advantage = (q - value(table.z[windows.obs]).squeeze(-1))[rows]
-    weight = advantage.div(advantage.std().clamp_min(1e-6)).mul(hyper.iql_beta).exp().clamp_max(hyper.iql_cap)
+    exponent = advantage.div(advantage.std().clamp_min(1e-6)).mul(hyper.iql_beta).clamp_max(math.log(hyper.iql_cap))
+    weight = (exponent - exponent.max()).exp()  # windows are drawn in proportion: a common factor changes nothing
     metrics |= shares(weight, advantage, windows.source[rows]) | value_metrics(q, windows)
 
     policy = job.policy_to_refit("iql")
