@@ -14,6 +14,7 @@ from aloe_core.kinematics import RobotModel
 
 _WEAK_LINEAR = 0.05  # m/rad; directions in which the arm moves worse than this are driven more slowly
 _WEAK_ANGULAR = 0.2  # rad/rad
+_RANK = 1e-9  # m/rad; a direction in which joints move the hand less than this counts as free to turn it
 _LONGEST = 0.1  # s; a joint state that came later than this moves no further
 _LEASH = 0.25  # s of a joint's speed; the command runs no further ahead of a robot that does not follow
 
@@ -88,7 +89,7 @@ def solve(jacobian: np.ndarray, twist: np.ndarray) -> np.ndarray:
     linear, angular = jacobian[:3], jacobian[3:]
     velocity = _inverse(linear, _WEAK_LINEAR) @ twist[:3]
     _, sizes, right = np.linalg.svd(linear)
-    used = right[: len(sizes)][sizes > 1e-6]
+    used = right[: len(sizes)][sizes > _RANK]
     rest = np.eye(jacobian.shape[1]) - used.T @ used
     turned = _inverse(angular @ rest, _WEAK_ANGULAR) @ (twist[3:] - angular @ velocity)
     step: np.ndarray = velocity + rest @ turned

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from aloe_core.contract import load_contract
@@ -42,6 +42,7 @@ def test_no_joint_exceeds_its_speed_or_its_limits_and_the_other_arm_stays(arm, p
 
 
 @given(arms, places, twists)
+@example(("aloha_sim", "left"), np.array([0, 1, 0, 0.99999, 0.8125, *[0] * 9]), np.array([0, 0.3, 0, 0, 2, 0]))
 def test_the_hand_never_moves_against_the_asked_direction(arm, place, twist):
     name, group = arm
     q = at(name, place)
