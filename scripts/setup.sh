@@ -25,8 +25,8 @@ logged() { # what is shown when it fails, command...
 }
 
 case $profile in
-  full) files=(runtime standalone sim dev build ros) ;;
-  robot) files=(runtime standalone build ros) ;;
+  full) files=(runtime standalone model sim dev build ros) ;;
+  robot) files=(runtime standalone model build ros) ;;
   trainer) files=(runtime standalone) ;;
   *) die "ALOE_PROFILE is '$profile': expected full, robot or trainer" ;;
 esac
@@ -42,7 +42,7 @@ else
 fi
 if [ "$ros" = system ]; then
   [ "$ROS_DISTRO" != humble ] || die "ROS 2 humble is sourced; jazzy or later is needed"
-  files=(runtime build)
+  files=(runtime model build)
   [ "$profile" = robot ] || files+=(sim dev)
 fi
 
