@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ogbench", reason="OGBench is not installed")
 
-from aloe_cli.bench import ogbench_data, ogbench_run
+from aloe_cli.bench import ogbench_data, ogbench_phases, ogbench_run
 from aloe_cli.bench.ogbench_run import METHODS, Budget, Row
 from aloe_cli.bench.ogbench_table import markdown
+from aloe_critic.flat.learner import FlatLearner
 from cli_tools import fails_in_one_sentence
 
 
@@ -48,6 +50,37 @@ def test_rewards_are_those_of_the_environment():
     one_off = goals + np.array([[0, 0, 0.05], [0, 0, 0]])
     mine, done = ogbench_data.rewards(np.stack([goals, one_off]), goals)
     assert mine.tolist() == [0, -1] and done.tolist() == [True, False]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_to_the_same_result(short, monkeypatch, tmp_path):
+    monkeypatch.setattr(ogbench_phases, "SAVED_EVERY", 3)
+    row, budget, fitted = Row("double", 1, "aloe", 0), Budget(2, 8, 1), []
+    measure = ogbench_run._measure
+    monkeypatch.setattr(
+        ogbench_run, "_measure", lambda e, learner, *rest: fitted.append(learner) or measure(e, learner, *rest)
+    )
+    ogbench_run.run(row, budget, tmp_path / "whole", lambda *what: None)
+    update, calls = FlatLearner.update_critic, []
+
+    def killed_at_the_tenth(learner):
+        calls.append(1)
+        if len(calls) == 10:  # in the third phase, two updates after it was last saved
+            raise Killed
+        return update(learner)
+
+    monkeypatch.setattr(FlatLearner, "update_critic", killed_at_the_tenth)
+    with pytest.raises(Killed):
+        ogbench_run.run(row, budget, tmp_path / "killed", lambda *what: None)
+    ogbench_run.run(row, budget, tmp_path / "killed", lambda *what: None)
+    whole, resumed = fitted
+    for name, value in whole.state().items():
+        assert name == "random" or torch.equal(value, resumed.state()[name]), name
+    assert not list((tmp_path / "killed" / "unfinished").iterdir())
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aloe_cli.bench import ogbench_data
-from aloe_core.errors import AloeError
+from aloe_cli.bench.ogbench_phases import Phases, Tell
 from aloe_core.statistics import wilson
 from aloe_critic.advantage import advantage_weights, effective_size, fit_beta, scale_advantages
 from aloe_critic.flat.config import FlatConfig, qc
@@ -28,8 +27,6 @@ GAMMA = 0.99
 _BANK = 8  # chunks of the policy at every state, drawn once while it stands still
 _VALUE_SAMPLES = 4  # of them for V(s)
 _LIMITS = {"double": 500, "triple": 1000}  # steps of an episode, as in OGBench
-
-Tell = Callable[[str, int, int], None]  # what is going on, how much of it is done, of how much
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def run(row: Row, budget: Budget, work: Path, tell: Tell) -> dict[str, Any]:
     plays = ogbench_data.play(row.cubes, budget.plays, work / "play", lambda n: tell("play data", n, budget.plays))
     env = ogbench_data.make(f"cube-{row.cubes}-singletask-task{row.task}-v0")
     torch.manual_seed(row.seed)
-    learner, facts = _fit(row, method, budget, _transitions(plays, _goals(env), method), work, tell)
+    learner, facts, phases = _fit(row, method, budget, _transitions(plays, _goals(env), method), work, tell)
     trained = time.perf_counter() - start
     successes = _measure(env, learner, method, row, budget, tell)
     low, high = wilson(successes, budget.episodes)
@@ -98,6 +95,7 @@ def run(row: Row, budget: Budget, work: Path, tell: Tell) -> dict[str, Any]:
     result |= {"low": low, "high": high, "episodes": budget.episodes, "transitions": len(learner.data)}
     result |= {"updates": budget.updates, "train_s": trained, "measure_s": time.perf_counter() - start - trained}
     _write(path, json.dumps(result | facts))
+    phases.finish()
     return result | facts
 
 
@@ -117,34 +115,39 @@ def _transitions(plays: Episodes, goals: np.ndarray, method: Method) -> Transiti
 
 def _fit(
     row: Row, method: Method, budget: Budget, data: Transitions, work: Path, tell: Tell
-) -> tuple[FlatLearner, dict[str, Any]]:
+) -> tuple[FlatLearner, dict[str, Any], Phases]:
     learner = FlatLearner(data, method.critic or FlatConfig())
     _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
+    phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
     facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
-    if method.critic is None:
-        return learner, facts
-    learner.bank = learner.make_bank(_BANK)
-    _many(learner.update_critic, budget.updates, "critic", tell)
-    if method.weighted:
-        advantage = _advantages(learner)
-        scaled = scale_advantages(advantage, "rank")
-        weight = advantage_weights(scaled, fit_beta(scaled, Hyper()), Hyper().epsilon)
-        learner.weight = weight / weight.mean()
-        facts["effective_size"] = effective_size(weight)
-        _many(learner.update_actor, budget.updates // 2, "policy", tell)
+
+    def draw() -> None:
         learner.bank = learner.make_bank(_BANK)
-        _many(learner.update_critic, budget.updates // 2, "critic of the improved policy", tell)
-    return learner, facts
+
+    if method.critic is not None:
+        phases.run("critic", draw, learner.update_critic, budget.updates)
+    if method.weighted:
+        phases.run("policy", lambda: _weigh(learner), learner.update_actor, budget.updates // 2)
+        phases.run("critic of the improved policy", draw, learner.update_critic, budget.updates // 2)
+        facts["effective_size"] = effective_size(learner.weight)
+    return learner, facts, phases
 
 
 def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> None:
     if not path.exists():
-        _many(learner.update_actor, budget.updates, "cloning", tell)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        phases = Phases(learner, path.with_name(f"unfinished-{path.name}"), tell)
+        phases.run("cloning", lambda: None, learner.update_actor, budget.updates)
         temporary = path.with_name(f".{path.name}")
         save_file(learner.actor.state_dict(), temporary)
         os.replace(temporary, path)
+        phases.finish()
     learner.actor.load_state_dict(load_file(path))
+
+
+def _weigh(learner: FlatLearner) -> None:
+    scaled = scale_advantages(_advantages(learner), "rank")
+    weight = advantage_weights(scaled, fit_beta(scaled, Hyper()), Hyper().epsilon)
+    learner.weight = weight / weight.mean()
 
 
 @torch.no_grad()
@@ -179,16 +182,6 @@ def _measure(env: Any, learner: FlatLearner, method: Method, row: Row, budget: B
         successes += reached
         tell(f"measured, {successes} reached the goal", episode + 1, budget.episodes)
     return successes
-
-
-def _many(update: Callable[[], Tensor], steps: int, what: str, tell: Tell) -> None:
-    loss = None
-    for step in range(1, steps + 1):
-        loss = update()
-        if step % 50 == 0:
-            tell(what, step, steps)
-    if loss is not None and not torch.isfinite(loss):
-        raise AloeError(f"The {what} diverged: its last loss is {loss.item()}.")
 
 
 def _write(path: Path, text: str) -> None:

@@ -58,6 +58,40 @@ class FlatLearner:
             self._critic_loss = torch.compile(self.critic_loss, dynamic=False)
             self._actor_loss = torch.compile(self.actor_loss, dynamic=False)
 
+    # Everything that changes, so that a stopped run goes on bit by bit where it was
+
+    def state(self) -> dict[str, Tensor]:
+        """Networks, optimisers, weights, the bank and the generator of random numbers (of the CPU), by name."""
+        found = {"weight": self.weight, "random": torch.get_rng_state()}
+        if self.bank is not None:
+            found["bank"] = self.bank
+        for name, module in self._modules().items():
+            found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, optimizer in self._optimizers().items():
+            for i, values in optimizer.state_dict()["state"].items():
+                found |= {f"{name}.{i}.{key}": value for key, value in values.items()}
+        return found
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `state` returned; every tensor of the networks must be there."""
+        self.weight, self.bank = state["weight"], state.get("bank")
+        for name, module in self._modules().items():
+            module.load_state_dict(_below(state, name))
+        for name, optimizer in self._optimizers().items():
+            values: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(state, name).items():
+                index, entry = key.split(".", 1)
+                values.setdefault(int(index), {})[entry] = value
+            optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(state["random"])
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        modules = {"critic": self.critic, "target": self.target, "actor": self.actor}
+        return modules if self.one_step is None else modules | {"one_step": self.one_step}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"critic_optimizer": self.critic_optimizer, "actor_optimizer": self.actor_optimizer}
+
     # Losses: functions of tensors alone
 
     def critic_loss(
@@ -173,6 +207,10 @@ class FlatLearner:
         loss.backward(inputs=parameters)
         torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         optimizer.step()
+
+
+def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
 def _actor(config: FlatConfig, dim: int, states: int) -> FlowMLP | FlowHead:

@@ -1,0 +1,60 @@
+"""The phases of a run, kept on disk while they last: a killed run goes on with the same draws."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aloe_core.errors import AloeError
+from aloe_critic.flat.learner import FlatLearner
+
+Tell = Callable[[str, int, int], None]  # what is going on, how much of it is done, of how much
+
+SAVED_EVERY = 250  # updates; what a killed run does again
+
+
+class Phases:
+    """Runs phases of updates one after the other; `path` holds where they are, and goes with `finish`."""
+
+    def __init__(self, learner: FlatLearner, path: Path, tell: Tell) -> None:
+        self._learner, self._path, self._tell = learner, path, tell
+        self._next = 0  # phases run so far in this process
+        self._phase, self._step = 0, -1  # as on disk; -1: not even prepared
+        if path.exists():
+            state = load_file(path)
+            self._phase, self._step = state.pop("at").tolist()
+            learner.load_state(state)
+
+    def run(self, what: str, prepare: Callable[[], None], update: Callable[[], Tensor], steps: int) -> None:
+        """Do `prepare` and `steps` updates, or what is missing of them; AloeError if they diverge."""
+        mine = self._next
+        self._next += 1
+        if mine < self._phase:
+            return
+        first = self._step if mine == self._phase else -1
+        if first < 0:
+            prepare()
+            self._save(mine, first := 0)
+        for step in range(first + 1, steps + 1):
+            loss = update()
+            if step % 50 == 0:
+                self._tell(what, step, steps)
+            if step % SAVED_EVERY == 0 or step == steps:
+                if not torch.isfinite(loss):
+                    raise AloeError(f"The {what} diverged: its last loss is {loss.item()}.")
+                self._save(mine, step)
+
+    def finish(self) -> None:
+        """Forget the phases: the run's result has been written."""
+        self._path.unlink(missing_ok=True)
+
+    def _save(self, phase: int, step: int) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}")
+        save_file(self._learner.state() | {"at": torch.tensor([phase, step])}, temporary)
+        os.replace(temporary, self._path)
