@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -14,16 +16,29 @@ from aloe_policy.model import FlowPolicy
 
 @torch.no_grad()
 def advantages(
-    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, bank: Tensor, batch: int = 1024
+    critic: ChunkCritic,
+    policy: FlowPolicy,
+    table: ChunkTable,
+    bank: Tensor,
+    batch: int = 1024,
+    *,
+    of: Literal["pessimistic", "heads"] = "pessimistic",
 ) -> tuple[Tensor, Tensor]:
-    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy (bank [rows, n, D]), and Q_pess, each float32 [N]."""
+    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy (bank [rows, n, D]), and Q_pess, each float32 [N].
+
+    of heads: A is the mean over heads of the same difference of each.
+    """
     a, q = [], []
     for pick in torch.arange(len(table.windows)).split(batch):
         obs = table.windows.obs[pick]
         z = table.z[obs]
-        q_data = critic.pessimistic(critic(z, data_tokens(policy, critic, table, pick))).squeeze(-1)
-        v = critic.pessimistic(critic(z, bank[obs])).mean(-1)
-        a.append(q_data - v)
+        q_i = critic(z, data_tokens(policy, critic, table, pick)).squeeze(-1)
+        v_i = critic(z, bank[obs])
+        q_data = critic.pessimistic(q_i)
+        if of == "heads":
+            a.append((q_i - v_i.mean(-1)).mean(0))
+        else:
+            a.append(q_data - critic.pessimistic(v_i).mean(-1))
         q.append(q_data)
     return torch.cat(a), torch.cat(q)
 

@@ -75,6 +75,9 @@ class Hyper(BaseModel):
     # What a policy's chunk is worth after a takeover: as in the paper, the state the person found; or that it would
     # never have succeeded, since the person judged so (RLIF, arXiv 2311.12996, has a reward for it).
     takeover: Literal["bootstrap", "never"] = "bootstrap"
+    # a' within a person's segment: a fresh chunk of the policy, as in the paper; or what the person did next, so that a
+    # correction of many chunks is credited as a whole: 0.2 s of it change little if the policy goes on after them.
+    continuation: Literal["policy", "segment"] = "policy"
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn
@@ -90,6 +93,9 @@ class Hyper(BaseModel):
 
     # Weights of aloe, aloe_select, td1, mc, awr
     value_samples: int = Field(8, ge=1)  # N chunks for V(s), at most `bank`; the paper's 4 leaves more noise
+    # A = Q_pess - V of it, as in the paper; or the mean over heads of Q_i - V_i, where a head's error about the state
+    # cancels out.
+    advantage_of: Literal["pessimistic", "heads"] = "pessimistic"
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aloe_core.episode.data import Source
 from aloe_critic import distributed
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job
@@ -16,7 +17,7 @@ from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_critic.replay.drawing import drawing
-from aloe_critic.returns import taken_over
+from aloe_critic.returns import successors, taken_over
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
 
@@ -190,6 +191,11 @@ def fit_critic(
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table)
     lost = taken_over(w) if hyper.takeover == "never" else None
+    following, going_on = successors(w), None
+    if hyper.continuation == "segment":
+        executed = data_tokens(policy, critic, table)
+        human = w.source == int(Source.HUMAN)
+        going_on = human & (following >= 0) & human[following.clamp_min(0)]
 
     def target(network: ChunkCritic, pick: Tensor) -> Tensor:
         after = w.next_obs[pick]
@@ -198,6 +204,9 @@ def fit_critic(
         else:
             drawn = torch.randint(bank.shape[1], (len(pick), hyper.target_samples))
             chunks = bank[after[:, None], drawn]
+        if going_on is not None:
+            same = going_on[pick]
+            chunks[same] = executed[following[pick[same]]].expand(-1, chunks.shape[1], -1)
         next_q = network(table.z[after], chunks)
         y = td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
         if lost is not None:

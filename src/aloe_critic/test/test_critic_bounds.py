@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aloe_core.episode.data import Source
+from aloe_critic.advantage import advantages
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
@@ -122,3 +123,36 @@ def test_a_takeover_says_never_where_that_is_asked_for():
             q = critic(table.z[windows.obs[cut]], data_tokens(policy, critic, table, cut.nonzero().squeeze(1)))
         found[takeover] = q.mean().item()
     assert found["never"] < found["bootstrap"] - 0.3, found
+
+
+def test_a_correction_is_credited_as_a_whole_where_the_persons_segment_goes_on():
+    """The policy of `bank` does nothing that leads anywhere; what the person did ends in success."""
+    found = {}
+    for continuation in ("policy", "segment"):
+        job, policy, _ = setting(continuation=continuation, gamma=0.99, critic_lr=3e-3, tau=0.05)
+        for seed in range(4, 8):
+            job.replay.add(mixed_episode(CONTRACT, seed))
+        windows = job.replay.windows(gamma=0.99, max_length=40, failure_cost=40)
+        table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), 40, 40)
+        critic = new_critic(policy, job.hyper, table)
+        tokens = data_tokens(policy, critic, table)
+        bank = tokens.new_full((job.replay.rows, 1, tokens.shape[-1]), 3.0)  # far from all that was ever done
+        fit_critic(critic, policy, table, bank, job, 300)
+        corrected = (windows.source == int(Source.HUMAN)) & (windows.episode >= 4)
+        with torch.no_grad():
+            q = critic(table.z[windows.obs[corrected]], tokens[corrected]).mean(0).squeeze(-1)
+        found[continuation] = q[windows.discount[corrected] > 0].mean().item()
+    assert found["segment"] > found["policy"] + 0.3, found
+
+
+def test_advantage_of_heads_forgets_what_a_head_thinks_of_the_state():
+    job, policy, table = setting()
+    critic = new_critic(policy, job.hyper, table)
+    bank = sample_bank(policy, critic, table, job.hyper, 4)
+    before = {of: advantages(critic, policy, table, bank, of=of) for of in ("pessimistic", "heads")}
+    with torch.no_grad():
+        critic.out.bias += torch.linspace(-0.3, 0.3, job.hyper.heads)[:, None, None]
+    after = {of: advantages(critic, policy, table, bank, of=of) for of in ("pessimistic", "heads")}
+    torch.testing.assert_close(after["heads"][0], before["heads"][0], atol=1e-5, rtol=1e-4)
+    assert (after["pessimistic"][0] - before["pessimistic"][0]).abs().max() > 1e-3
+    torch.testing.assert_close(after["heads"][1], after["pessimistic"][1])

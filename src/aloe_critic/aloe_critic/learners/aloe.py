@@ -55,7 +55,7 @@ def iterate(
     metrics: dict[str, object] = {"windows": len(windows), "max_length": max_length, "failure_cost": failure_cost}
     bank = sample_bank(policy, critic, table, hyper, hyper.bank)
     metrics |= evaluate(critic, policy, table, bank, job, hyper.critic_steps, "critic")
-    advantage, q = advantages(critic, policy, table, bank[:, : hyper.value_samples])
+    advantage, q = advantages(critic, policy, table, bank[:, : hyper.value_samples], of=hyper.advantage_of)
     weight, found = weigh(advantage[rows], windows.source[rows], hyper)
     metrics |= found | value_metrics(q, windows)
 

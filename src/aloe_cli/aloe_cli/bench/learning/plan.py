@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from aloe_core.errors import AloeError
 from aloe_sim.human import HumanConfig
-from aloe_sim.skill import PRESETS, Skill
+from aloe_sim.skill import PRESETS
 
 Observe = Literal["images", "objects"]
 # Of the person who takes over. Imitation looks good only with a near-perfect one, so every table says which.
+# Alone, from the start, they do sorting/easy in 50, 50 and 26 of 50 episodes (docs/station.md).
 HUMANS = {
-    "skilled": HumanConfig(correction=Skill(speed_spread=0.05, aim_spread=0.001, wobble=0.001)),
-    "average": HumanConfig(),
-    "clumsy": HumanConfig(correction=PRESETS["mediocre"]),
+    "skilled": HumanConfig(),
+    "average": HumanConfig(correction=PRESETS["mediocre"]),
+    "clumsy": HumanConfig(correction=PRESETS["bad"]),
 }
 SEEDS_A_RUN = 100_000  # training seeds of run s: [s * SEEDS_A_RUN, (s + 1) * SEEDS_A_RUN)
 ROUND = 1_000  # of which each round of collection has so many
