@@ -45,6 +45,7 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
+OPTIONAL = {"trackio", "wandb"}  # trackers: used where a person installed one and asks for it
 DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
 
 
@@ -63,7 +64,7 @@ def imported_modules(folder: Path) -> set[str]:
                 and isinstance(node.args[0], ast.Constant)
             ):
                 names.add(str(node.args[0].value).split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"__future__"}
+    return names - set(sys.stdlib_module_names) - {"__future__"} - OPTIONAL
 
 
 def required_keys(package: Path, folder: str) -> set[str]:
