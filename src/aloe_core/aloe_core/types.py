@@ -9,6 +9,14 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What is left of the chunk that runs while the next one is computed."""
+
+    actions: np.ndarray  # float32 [L, A], joint positions in contract order; row i is row i of the next chunk
+    frozen: int  # d, leading rows that will have run before the next chunk takes over; at most L
+
+
+@dataclass(frozen=True)
 class Observation:
     """What the policy sees at one instant."""
 
@@ -19,6 +27,7 @@ class Observation:
     seed: int = 0  # of the episode; makes sampling repeatable
     chunk_number: int = 0  # policy chunks inferred before this one in the episode
     objects: np.ndarray | None = None  # float32 [P], poses in place of images; simulation only
+    plan: Plan | None = None  # None: the robot rests while the policy thinks
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Chunk:
     actions: np.ndarray  # float32 [H, A], joint positions in contract order
     execute: int  # leading rows meant to run before the next chunk takes over
     policy_version: str
-    frozen_steps: int = 0
+    frozen_steps: int = 0  # leading rows copied from the chunk before
 
     def index_at(self, stamp: int) -> int:
         """Return the row meant for `stamp` (ns); may lie outside [0, H)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,22 +90,33 @@ class FlowHead(nn.Module):
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
 
-    @torch.no_grad()
-    def sample(self, z: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D]; the condition is computed once for all n."""
-        steps = steps or self.steps
-        guided = self.indicator is not None
-        c = self.condition(z, BETTER if guided else UNSAID)[:, None]
-        free = None
-        if guided and self.guidance != 1:
-            free = self.condition(z, UNSAID)[:, None]
-        x = noise
-        for i in range(steps):
+    def field(self, z: Tensor) -> Callable[[Tensor, float], Tensor]:
+        """Return the velocity at (x [B, n, D], t) for z [B, Z]; the condition is computed once for all n and t.
+
+        It has a gradient in x only.
+        """
+        with torch.no_grad():
+            guided = self.indicator is not None
+            c = self.condition(z, BETTER if guided else UNSAID)[:, None]
+            free = self.condition(z, UNSAID)[:, None] if guided and self.guidance != 1 else None
+
+        def at(x: Tensor, time: float) -> Tensor:
             # One time for all samples, so that the modulation of the blocks is computed once for all of them as well.
-            t = torch.full((len(x), 1, 1), i / steps, device=x.device, dtype=x.dtype)
+            t = torch.full((len(x), 1, 1), time, device=x.device, dtype=x.dtype)
             v = self.velocity(x, t, c)
             if free is not None:
                 v_free = self.velocity(x, t, free)
                 v = v_free + self.guidance * (v - v_free)
-            x = x + v / steps
+            return v
+
+        return at
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
+        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D]."""
+        steps = steps or self.steps
+        field = self.field(z)
+        x = noise
+        for i in range(steps):
+            x = x + field(x, i / steps) / steps
         return x

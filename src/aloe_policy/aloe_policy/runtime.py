@@ -17,9 +17,12 @@ from aloe_core.checkpoint import verify_checkpoint
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Inference, Observation, Value
+from aloe_policy.chunking import Chunking
 from aloe_policy.config import FlowConfig
 from aloe_policy.critic import ChunkCritic, CriticConfig
+from aloe_policy.interface import Prefix
 from aloe_policy.model import FlowPolicy, ObsBatch
+from aloe_policy.native import NativePolicy
 from aloe_policy.text import tokenize
 
 POLICY_FILE = "model.safetensors"
@@ -64,8 +67,9 @@ def load_runtime(
     device: str = "cpu",
     *,
     expect_sha256: str | None = None,
+    chunking: Chunking | None = None,
 ) -> FlowRuntime:
-    """Verify and load a checkpoint for driving; at most `candidates` chunks are sampled.
+    """Verify and load a checkpoint for driving; at most `candidates` chunks are sampled, spliced as `chunking` says.
 
     A checkpoint without a critic samples one, and one whose method samples fewer (`aloe`: one) stays with that.
     """
@@ -73,13 +77,20 @@ def load_runtime(
     wanted = models.config.get("candidates", candidates)
     if not isinstance(wanted, int) or wanted < 1:
         raise AloeError(f"{Path(directory) / 'config.json'}: candidates = {wanted!r}: expected a whole number from 1.")
-    return FlowRuntime(models, contract, min(candidates, wanted), device)
+    return FlowRuntime(models, contract, min(candidates, wanted), device, chunking)
 
 
 class FlowRuntime:
     """PolicyRuntime of the native policy. Sampling depends on (seed, chunk number) only, so a run can be repeated."""
 
-    def __init__(self, models: Models, contract: RobotContract, candidates: int = 8, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        models: Models,
+        contract: RobotContract,
+        candidates: int = 8,
+        device: str = "cpu",
+        chunking: Chunking | None = None,
+    ) -> None:
         if candidates < 1:
             raise AloeError(f"candidates = {candidates}: expected at least 1.")
         self.version = models.version
@@ -87,6 +98,12 @@ class FlowRuntime:
         self.candidates = candidates if models.critic is not None else 1
         self.device = torch.device(device)
         self.policy = models.policy.to(self.device).eval()
+        self.native = NativePolicy(self.policy, chunking)
+        if self.native.chunking.mode == "rtc" and not self.native.spec.guided:
+            raise AloeError(
+                f"Policy {self.version}: chunking = 'rtc' guides a flow, which this one has not: "
+                "expected receding or ensemble."
+            )
         self.critic = models.critic.to(self.device).eval() if models.critic is not None else None
         self._lower = torch.tensor(contract.lower, dtype=torch.float32, device=self.device)
         self._upper = torch.tensor(contract.upper, dtype=torch.float32, device=self.device)
@@ -98,8 +115,9 @@ class FlowRuntime:
         batch = self._batch(obs)
         generator = torch.Generator(self.device).manual_seed((obs.seed * 1_000_003 + obs.chunk_number) % 2**63)
         z = self.policy.features(batch)
-        knots = self.policy.sample_knots(z, self.candidates, generator)
-        chunks = self.policy.decode_actions(knots, batch.state).clamp(self._lower, self._upper)
+        prefix = self._prefix(obs)
+        chunks = self.native.sample(batch, self.candidates, prefix, z=z, generator=generator)
+        chunks = chunks.clamp(self._lower, self._upper)
         best, value = self._choose(z, batch, chunks)
         actions = chunks[0, best].cpu().numpy()
         if not np.isfinite(actions).all():
@@ -111,8 +129,19 @@ class FlowRuntime:
             actions=actions,
             execute=self.policy.config.execute,
             policy_version=self.version,
+            frozen_steps=prefix.frozen if prefix is not None else 0,
         )
         return Inference(chunk, value, self.candidates, time.perf_counter() - start)
+
+    def _prefix(self, obs: Observation) -> Prefix | None:
+        if obs.plan is None or self.native.chunking.mode == "receding":
+            return None
+        actions = np.array(obs.plan.actions, np.float32)
+        if actions.ndim != 2 or actions.shape[1] != self.contract.action_dim or not np.isfinite(actions).all():
+            raise AloeError(
+                f"Observation: plan of shape {actions.shape}: expected finite rows of {self.contract.action_dim}."
+            )
+        return Prefix(torch.from_numpy(actions).to(self.device), min(obs.plan.frozen, len(actions)))
 
     def _choose(self, z: torch.Tensor, batch: ObsBatch, chunks: torch.Tensor) -> tuple[int, Value | None]:
         if self.critic is None:

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from aloe_core.checkpoint import write_checkpoint
 from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
-from aloe_core.types import Observation
+from aloe_core.types import Observation, Plan
+from aloe_policy.chunking import Chunking
 from aloe_policy.config import FlowConfig
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.knots import interpolation, knot_rows
 from aloe_policy.model import FlowPolicy, ObsBatch
-from aloe_policy.runtime import load_runtime
+from aloe_policy.runtime import FlowRuntime, Models, load_runtime
 from aloe_policy.text import MAX_WORDS, tokenize
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config" / "robots" / "aloha_sim.yaml")
@@ -185,6 +186,32 @@ def test_runtime_repeats_itself_for_the_same_seed_and_chunk_number(checkpoint):
     runtime = load_runtime(checkpoint(), CONTRACT)
     first, again, later = (runtime.infer(observation(seed=1, chunk_number=n)).chunk.actions for n in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, later)
+
+
+def test_runtime_under_rtc_says_what_was_frozen_and_ignores_plans_otherwise(checkpoint):
+    path = checkpoint()
+    plan = Plan(np.full((20, 14), 0.02, np.float32), 5)
+    free, plain, guided = (
+        load_runtime(path, CONTRACT, chunking=Chunking(mode)).infer(observation(plan=given)).chunk
+        for mode, given in (("receding", None), ("receding", plan), ("rtc", plan))
+    )
+    assert np.array_equal(free.actions, plain.actions) and plain.frozen_steps == 0
+    assert guided.frozen_steps == 5
+    np.testing.assert_array_equal(guided.actions[:5], plan.actions[:5])
+    assert np.abs(guided.actions[5] - plan.actions[5]).max() < np.abs(plain.actions[5] - plan.actions[5]).max()
+
+
+def test_plan_that_does_not_fit_is_refused(checkpoint):
+    runtime = load_runtime(checkpoint(), CONTRACT, chunking=Chunking("rtc"))
+    with pytest.raises(AloeError, match=r"plan of shape \(4, 3\): expected finite rows of 14"):
+        runtime.infer(observation(plan=Plan(np.zeros((4, 3), np.float32), 2)))
+
+
+def test_a_policy_that_is_no_flow_cannot_be_guided(checkpoint):
+    net = FlowPolicy(CONFIG.model_copy(update={"head": "gaussian"}))
+    models = Models(net, None, {}, "v1", checkpoint())
+    with pytest.raises(AloeError, match="'rtc' guides a flow, which this one has not"):
+        FlowRuntime(models, CONTRACT, chunking=Chunking("rtc"))
 
 
 def test_method_with_one_candidate_stays_with_one(checkpoint):

@@ -1,0 +1,18 @@
+"""Temporal ensembling (ACT, arXiv 2304.13705): a step's action is the mean of what several chunks said of it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+FRESH = 0.5  # share of the newest chunk in a mean
+
+
+def ensembled(chunks: Tensor, planned: Tensor, fresh: float = FRESH) -> Tensor:
+    """Chunks [.., H, A] with their leading L rows averaged with `planned` [L, A], which is such a mean itself.
+
+    What a chunk said therefore counts fresh, fresh (1 - fresh), ... as newer ones come.
+    """
+    rows = min(len(planned), chunks.shape[-2])
+    mean = chunks.clone()
+    mean[..., :rows, :] += (1 - fresh) * (planned[:rows] - chunks[..., :rows, :])
+    return mean
