@@ -38,8 +38,8 @@ TINY = {
 )
 TINY |= {"value_steps": 3, "serl_warmup": 3, "serl_clone_steps": 3}
 CONTRACT = small_contract()
-CRITICS = {"aloe", "aloe_select", "iql", "td1", "mc", "qc", "hil_serl"}
-CANDIDATES = {"aloe_select": 8, "mc": 8, "qc": 32}
+CRITICS = {"aloe", "aloe_select", "aloe_takeover", "iql", "td1", "mc", "qc", "hil_serl"}
+CANDIDATES = {"aloe_select": 8, "aloe_takeover": 8, "mc": 8, "qc": 32}
 
 
 def episodes():

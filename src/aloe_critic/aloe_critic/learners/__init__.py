@@ -17,6 +17,7 @@ METHODS: dict[str, Callable[[Job], Learned]] = {
     "recap": recap.learn,
     "aloe": aloe.learn,
     "aloe_select": aloe.learn_select,
+    "aloe_takeover": aloe.learn_takeover,
     "iql": iql.learn,
     "td1": td1.learn,
     "mc": mc.learn,

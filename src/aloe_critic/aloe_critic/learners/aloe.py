@@ -32,6 +32,12 @@ def learn_select(job: Job) -> Learned:
     return iterate(job, "aloe_select")
 
 
+def learn_takeover(job: Job) -> Learned:
+    """aloe_select that takes a person's word: a takeover says never, a correction counts as a whole, A head by head."""
+    credit = {"takeover": "never", "continuation": "segment", "advantage_of": "heads"}
+    return iterate(replace(job, hyper=job.hyper.model_copy(update=credit)), "aloe_takeover")
+
+
 def iterate(
     job: Job,
     method: str,
