@@ -6,28 +6,30 @@ is observed s = execute - d steps after it. Real-time chunking (arXiv 2506.07339
 
 from __future__ import annotations
 
-from aloe_core.contract import RobotContract
+from dataclasses import replace
+
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Plan
 
 
-def longest_delay(contract: RobotContract) -> int:
-    """Return the largest delay for which every chunk can still hand over to the next one."""
-    return contract.chunk.horizon // 2
+def longest_delay(horizon: int) -> int:
+    """Return the largest delay for which every chunk of `horizon` steps can hand over to the next one."""
+    return horizon // 2
 
 
-def check_delay(contract: RobotContract, delay: int) -> None:
+def check_delay(horizon: int, delay: int) -> None:
     """AloeError unless 0 <= d and an s with d <= s <= H - d exists."""
-    if not 0 <= delay <= longest_delay(contract):
+    if not 0 <= delay <= longest_delay(horizon):
         raise AloeError(
-            f"delay = {delay} control steps: expected 0 to {longest_delay(contract)}, half of the horizon of "
-            f"{contract.chunk.horizon}, since d <= s <= H - d."
+            f"delay = {delay} control steps: expected 0 to {longest_delay(horizon)}, half of the horizon of {horizon}, "
+            "since d <= s <= H - d."
         )
 
 
-def execute_steps(contract: RobotContract, delay: int) -> int:
-    """Return how many leading rows of a chunk run if answers take `delay`: the contract's, or more so that s >= d."""
-    return min(max(contract.chunk.execute, 2 * delay), contract.chunk.horizon)
+def paced(chunk: Chunk, delay: int) -> Chunk:
+    """Return `chunk` with as many leading rows meant to run as it asks for, or more so that s >= d."""
+    execute = min(max(chunk.execute, 2 * delay), len(chunk.actions))
+    return chunk if execute == chunk.execute else replace(chunk, execute=execute)
 
 
 def plan_after(chunk: Chunk, stamp: int, frozen: int) -> Plan | None:

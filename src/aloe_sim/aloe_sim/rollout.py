@@ -12,6 +12,7 @@ from aloe_core.arbiter import Arbiter
 from aloe_core.control import AskMode, Mode, RobotState, Step, TaskInfo, Teleop
 from aloe_core.episode.data import EpisodeData, Frames, Outcome
 from aloe_core.errors import AloeError
+from aloe_core.pacing import check_delay, paced, plan_after
 from aloe_core.types import Chunk, Observation, PolicyRuntime
 from aloe_sim.human import HumanAction, HumanConfig, ScriptedHuman, Supervision
 from aloe_sim.privileged import object_state
@@ -31,19 +32,23 @@ def run_episode(
     record: bool = True,
     episode_id: str = "",
     observe: Literal["images", "objects"] = "images",
+    delay: int = 0,
 ) -> EpisodeData:
     """Reset `station` to `seed` and run one episode; `policy` may be None only when a person demonstrates.
 
     `time_limit` in s, 0 for the task's own. With `record=False` only the frames a policy looks at are rendered, and
     the episode returned has no frames. With `observe="objects"` nothing is rendered: policy and episode get poses.
+    `delay` in control steps: every chunk but the first, and the first after a person, is computed from the observation
+    that long before it takes over, at most half the horizon. The robot waits for the others, as in lock-step.
     """
+    check_delay(station.contract.chunk.horizon, delay)
     if policy is None and supervision != "demonstrate":
         raise AloeError(f"Supervision {supervision} needs a policy to drive; without one only demonstrate works.")
     station.reset(seed)
     person = ScriptedHuman(station, human, seed, supervision, time_limit)
     name = episode_id or f"{station.task_name}_{station.level}_{seed}"
     cameras = _Cameras(station, supervision, record, observe == "objects")
-    driver = _Driver(station, seed, policy, supervision, name)
+    driver = _Driver(station, seed, policy, supervision, name, delay)
     limit = round((time_limit or station.time_limit) / station.contract.dt)
     log = _Log()
     while True:
@@ -115,7 +120,13 @@ class _Driver:
     """The control side of the graph: the arbiter itself, fed by the person and the policy."""
 
     def __init__(
-        self, station: Station, seed: int, policy: PolicyRuntime | None, supervision: Supervision, episode_id: str
+        self,
+        station: Station,
+        seed: int,
+        policy: PolicyRuntime | None,
+        supervision: Supervision,
+        episode_id: str,
+        delay: int,
     ) -> None:
         self._station = station
         self._seed = seed
@@ -126,7 +137,10 @@ class _Driver:
             self._arbiter.update(0, AskMode(Mode.POLICY, "episode begins"))
         self._joints = np.arange(station.contract.action_dim)
         self._engaged = False
-        self._chunk: Chunk | None = None
+        self._delay = delay
+        self._chunk: Chunk | None = None  # runs, or ran last
+        self._next: Chunk | None = None  # computed, takes over when the other is through
+        self._sequence = self._arbiter.sequence
         self._chunk_number = 0
 
     @property
@@ -134,7 +148,8 @@ class _Driver:
         """Tick at which the policy will look next if nobody interferes."""
         if self._policy is None:
             return None
-        spent = round(self._chunk.stamp * 1e-9 / self._chunk.dt) + self._chunk.execute if self._chunk else 0
+        newest = self._next or self._chunk
+        spent = round(newest.stamp * 1e-9 / newest.dt) + newest.execute - self._delay if newest else 0
         return max(self._station.tick, spent)
 
     def answer(self, deed: HumanAction, cameras: _Cameras) -> Step:
@@ -149,16 +164,24 @@ class _Driver:
         self._engaged = deed.engaged
         state = self._station.joint_positions()
         step = self._arbiter.update(0, RobotState(stamp, state.astype(np.float64))).step
+        if self._arbiter.sequence != self._sequence:  # a mode change ends chunks
+            self._sequence, self._chunk, self._next = self._arbiter.sequence, None, None
         if step is None and self._policy is not None:
-            self._chunk = self._infer(self._policy, state, cameras)
+            self._chunk = self._next or self._infer(self._policy, state, cameras, 0)
+            self._next = None
             step = self._arbiter.update(0, self._chunk).step
         if step is None:
             raise AloeError(
                 f"Nobody drives at {self._station.time:.2f} s: no policy, or a chunk that does not begin there."
             )
+        if self._delay and self._policy is not None and self._chunk is not None:
+            looks = self._chunk.execute - self._delay == step.chunk_index
+            if looks and step.chunk_id == self._chunk.chunk_id:
+                self._next = self._infer(self._policy, state, cameras, self._delay)
         return step
 
-    def _infer(self, policy: PolicyRuntime, state: np.ndarray, cameras: _Cameras) -> Chunk:
+    def _infer(self, policy: PolicyRuntime, state: np.ndarray, cameras: _Cameras, frozen: int) -> Chunk:
+        """Return the policy's chunk for this state; `frozen` rows will be over when it takes over."""
         station = self._station
         observation = Observation(
             stamp=station.stamp,
@@ -168,9 +191,10 @@ class _Driver:
             instruction=station.instruction,
             seed=self._seed,
             chunk_number=self._chunk_number,
+            plan=plan_after(self._chunk, station.stamp, frozen) if self._chunk is not None else None,
         )
         self._chunk_number += 1
-        return policy.infer(observation).chunk
+        return paced(policy.infer(observation).chunk, self._delay)
 
 
 class _Log:

@@ -163,3 +163,43 @@ def test_a_summary_of_demonstrations_is_all_human(station):
     result = summarise([run_episode(station, s, None, "demonstrate", record=False) for s in (1, 2)])
     assert result.success == 1.0 and result.intervention_rate == 1.0
     assert result.mean_success_length == result.mean_length > 1.0
+
+
+class Counting(Still):
+    """Every row of a chunk holds the pose; keeps what it saw."""
+
+    def __init__(self):
+        self.seen = []
+
+    def infer(self, obs):
+        self.seen.append(obs)
+        return super().infer(obs)
+
+
+@pytest.mark.parametrize(("delay", "execute"), [(3, 10), (15, 30)])
+def test_with_a_delay_a_chunk_is_computed_from_the_observation_that_long_before_it_starts(station, delay, execute):
+    policy = Counting()
+    episode = run_episode(station, 3, policy, "watch", time_limit=1.5, record=False, delay=delay)
+    border = np.flatnonzero(np.diff(episode.chunk)) + 1
+    assert set(episode.chunk_index[border]) == {delay} and episode.chunk_index[border - 1].tolist() == [
+        execute - 1
+    ] * len(border)
+    looked = [obs.stamp for obs in policy.seen][1 : 1 + len(border)]
+    assert looked == episode.stamps[border - delay].tolist()
+    plans = [obs.plan for obs in policy.seen]
+    assert plans[0] is None and all(plan.frozen == delay for plan in plans[1:])
+    assert all(len(plan.actions) == ROBOT.chunk.horizon - (execute - delay) for plan in plans[1:])
+
+
+def test_a_takeover_drops_the_chunk_that_was_computed_ahead(station):
+    policy = Counting()
+    episode = run_episode(station, 3, policy, "supervise", HumanConfig(reserve=0.5), record=False, delay=5)
+    back = np.flatnonzero((episode.source[1:] == Source.POLICY) & (episode.source[:-1] == Source.HUMAN)) + 1
+    assert len(back) and (episode.chunk_index[back] == 0).all()
+    fresh = [obs for obs in policy.seen if obs.stamp in episode.stamps[back]]
+    assert len(fresh) == len(back) and all(obs.plan is None for obs in fresh)
+
+
+def test_a_delay_over_half_the_horizon_is_refused(station):
+    with pytest.raises(AloeError, match="delay = 16 control steps: expected 0 to 15"):
+        run_episode(station, 3, Still(), delay=16)
