@@ -33,6 +33,7 @@ def run_episode(
     episode_id: str = "",
     observe: Literal["images", "objects"] = "images",
     delay: int = 0,
+    start: np.ndarray | None = None,
 ) -> EpisodeData:
     """Reset `station` to `seed` and run one episode; `policy` may be None only when a person demonstrates.
 
@@ -40,11 +41,15 @@ def run_episode(
     the episode returned has no frames. With `observe="objects"` nothing is rendered: policy and episode get poses.
     `delay` in control steps: every chunk but the first, and the first after a person, is computed from the observation
     that long before it takes over, at most half the horizon. The robot waits for the others, as in lock-step.
+    `start`: a snapshot of this station in the episode it was last reset to; go on from there, `seed` being only noise.
     """
     check_delay(station.contract.chunk.horizon, delay)
     if policy is None and supervision != "demonstrate":
         raise AloeError(f"Supervision {supervision} needs a policy to drive; without one only demonstrate works.")
-    station.reset(seed)
+    if start is None:
+        station.reset(seed)
+    else:
+        station.restore(start)
     person = ScriptedHuman(station, human, seed, supervision, time_limit)
     name = episode_id or f"{station.task_name}_{station.level}_{seed}"
     cameras = _Cameras(station, supervision, record, observe == "objects")

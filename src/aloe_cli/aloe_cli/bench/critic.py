@@ -16,6 +16,7 @@ from rich.table import Table
 
 from aloe_cli import paths
 from aloe_cli.bench import critic_data
+from aloe_cli.bench.ceiling import ceiling
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
@@ -34,7 +35,7 @@ from aloe_critic.learners import METHODS
 from aloe_critic.replay import Replay
 from aloe_critic.replay.bags import find_bags
 from aloe_critic.td import ChunkTable, fit_critic, new_critic, sample_bank
-from aloe_policy.runtime import Models, load_models
+from aloe_policy.runtime import Models, load_models, load_runtime
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
 
 FIGURES = ("spearman", "ece", "auc_50", "ranking")
@@ -62,12 +63,17 @@ def critic(
         list[str] | None, typer.Option("--set", help="Hyperparameter of what is learned here.", metavar="KEY=VALUE")
     ] = None,
     updates: Annotated[int, typer.Option(help="Critic updates that are timed, thrice.", min=1)] = 100,
+    exact: Annotated[
+        int,
+        typer.Option(help="Continuations from each state of the data set made here that say what it was worth.", min=0),
+    ] = 0,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Spearman, calibration error, AUC half-way and action ranking per method, and critic updates a second.
 
     A bag counts for a critic if it was driven by no policy from which that critic's checkpoint descends: of those the
-    data were in its training. Over several checkpoints of a method, figures are means over critics.
+    data were in its training. Over several checkpoints of a method, figures are means over critics. With --exact the
+    `ceiling` says how well the exact values of the policy that drove agree with what happened: no critic can do better.
     """
     robot = load_contract(paths.contract(contract))
     if (checkpoints is None) != (not bags):
@@ -84,11 +90,14 @@ def critic(
         make_hyper(overrides)  # says what is unknown, before anything runs
         plan = critic_data.Plan(unseen=episodes, overrides=overrides)
         with tempfile.TemporaryDirectory(prefix="aloe-bench-") as work:
-            made = critic_data.make(plan, names, robot, Path(work), say)
-            held_out = [
-                (episode, {}) for episode in made
-            ]  # nobody recorded what was replaced: fresh chunks stand for it
-            return _measure(Path(work), held_out, robot, updates, say)
+            alone, helped, driver = critic_data.make(plan, names, robot, Path(work), say)
+            # Nobody recorded what was replaced: fresh chunks stand for it.
+            held_out: list[Recorded] = [(episode, {}) for episode in alone + helped]
+            found = _measure(Path(work), held_out, robot, updates, say)
+            if exact:
+                scale = Scorer(load_models(Path(found["critics"][names[0]][0]["path"]), robot), robot).scale
+                found["ceiling"] = ceiling(alone, load_runtime(driver, robot), robot, scale, tries=exact, say=say)
+            return found
 
 
 def _measure(
@@ -108,7 +117,8 @@ def _measure(
             say(f"scoring by {path.name}", number + 1, len(unseen))
         report = evaluate(scores, scorer.scale, critic_version=path.name)
         row = {name: report["all" if name == "ranking" else "autonomous"][name] for name in FIGURES}
-        found.setdefault(method, []).append({"checkpoint": path.name, "episodes": len(unseen), "figures": row})
+        critic = {"checkpoint": path.name, "path": str(path), "episodes": len(unseen), "figures": row}
+        found.setdefault(method, []).append(critic)
         newest = models
     if newest is None:
         raise AloeError(f"{folder}: no checkpoint with a critic for which one of {len(episodes)} episodes is unseen.")

@@ -46,8 +46,10 @@ class Plan:
     overrides: dict[str, Any] | None = None
 
 
-def make(plan: Plan, methods: list[str], contract: RobotContract, work: Path, say: Say) -> list[EpisodeData]:
-    """Publish a checkpoint of each method in `work` and return the held-out episodes.
+def make(
+    plan: Plan, methods: list[str], contract: RobotContract, work: Path, say: Say
+) -> tuple[list[EpisodeData], list[EpisodeData], Path]:
+    """Publish a checkpoint of each method in `work`; return held-out episodes, alone and supervised, and their policy.
 
     Their policy is a clone of the successes, from other random numbers: close to those that were seen, but another.
     """
@@ -67,7 +69,7 @@ def make(plan: Plan, methods: list[str], contract: RobotContract, work: Path, sa
         middle = UNSEEN_SEED + plan.unseen
         alone = _drive(station, other, range(UNSEEN_SEED, middle), "watch", "unseen policy", contract, say)
         helped = range(middle, middle + plan.unseen // 2)
-        return alone + _drive(station, other, helped, "supervise", "unseen policy, supervised", contract, say)
+        return alone, _drive(station, other, helped, "supervise", "unseen policy, supervised", contract, say), other
     finally:
         station.close()
 
