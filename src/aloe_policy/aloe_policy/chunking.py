@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from aloe_core.errors import AloeError
-from aloe_policy.ensembling import FRESH
-from aloe_policy.rtc import G_MAX
 
-Mode = Literal["receding", "ensemble", "rtc"]
-MODES: tuple[str, ...] = get_args(Mode)
+MODES = ("receding", "ensemble", "rtc")
+G_MAX = 5.0  # largest weight of the guidance (arXiv 2506.07339)
+FRESH = 0.5
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Chunking:
     """receding: a chunk simply replaces the one before. ensemble: overlapping rows are averaged. rtc: guided."""
 
     mode: str = "receding"
-    g_max: float = G_MAX  # rtc: the largest weight of the guidance
+    g_max: float = G_MAX  # rtc: largest weight of the guidance
     fresh: float = FRESH  # ensemble: share of the newest chunk
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-FRESH = 0.5  # share of the newest chunk in a mean
+from aloe_policy.chunking import FRESH
 
 
 def ensembled(chunks: Tensor, planned: Tensor, fresh: float = FRESH) -> Tensor:

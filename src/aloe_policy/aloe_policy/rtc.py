@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from aloe_policy.chunking import G_MAX
 from aloe_policy.flow import FlowHead
-
-G_MAX = 5.0  # the largest weight of the guidance
 
 
 def prefix_weights(frozen: int, end: int, horizon: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from aloe_core.contract import Camera, RobotContract
 from aloe_core.episode.data import Source
-from aloe_core.types import Chunk
+from aloe_core.pacing import longest_delay, plan_after
+from aloe_core.types import Chunk, Plan
+from aloe_policy.splice import SpliceLog
 
 _ROUNDING = 1_000  # ns by which stamps of one instant may differ
 _FRAMES_KEPT = 8
@@ -27,6 +30,14 @@ class Request:
     chunk_number: int
     arrived: float  # s, monotonic: when the joint state was received
     complete: float  # s, monotonic: when the last frame was there too
+    delay: int = 0  # control steps from the joint state to the chunk, as expected; 0 in lock-step
+    previous: Chunk | None = None  # runs meanwhile
+    due: int = 0  # row of the new chunk that is the first after the steps `previous` is meant for
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is left of the chunk that runs."""
+        return plan_after(self.previous, self.stamp, self.due) if self.previous is not None else None
 
 
 @dataclass
@@ -62,11 +73,12 @@ class ChunkScheduler:
     Stamps are ns of ROS time; `clock` arguments are seconds of a monotonic clock. Not thread-safe.
     In lock-step a chunk is due at the joint state that follows its last executed row, and every frame due at that
     stamp is waited for. Otherwise the next chunk is requested early by the latency measured so far, and stale
-    input fails closed.
+    input fails closed. Either way a request carries what is left of the chunk that runs.
     """
 
     def __init__(self, contract: RobotContract, lockstep: bool, frame_timeout: float = 2.0) -> None:
         self.latency = Latency()
+        self.splices = SpliceLog()
         self._contract = contract
         self._lockstep = lockstep
         self._frame_timeout = frame_timeout
@@ -135,15 +147,31 @@ class ChunkScheduler:
         self.problem = None
         task = self._task
         number = len(task.executed)
-        self._request = Request(stamp, state, jpegs, task.instruction, task.seed, number, arrived, clock)
+        delay, due = self._pace(stamp, now)
+        self._request = Request(
+            stamp, state, jpegs, task.instruction, task.seed, number, arrived, clock, delay, self._chunk, due
+        )
         return self._request
 
-    def on_chunk(self, request: Request, chunk: Chunk, clock: float) -> bool:
-        """Take an inferred chunk; returns whether it is still wanted and must be published."""
+    @property
+    def warning(self) -> str | None:
+        """Why the robot has to wait at chunk borders, if it does."""
+        horizon, delay = self._contract.chunk.horizon, self._steps(self.latency.expected)
+        if self._lockstep or delay <= longest_delay(horizon):
+            return None
+        return (
+            f"chunks take {delay} control steps: expected at most {longest_delay(horizon)}, half of the horizon of "
+            f"{horizon}; the robot waits where they meet."
+        )
+
+    def on_chunk(self, request: Request, chunk: Chunk, clock: float, now: int = 0) -> bool:
+        """Take an inferred chunk; returns whether it is still wanted and must be published. `now` as above."""
         self.latency.add(clock - request.complete)
         if request is not self._request:
             return False
         self._request = None
+        if not self._lockstep:
+            self.splices.see(chunk, self._chunk, request.due, now)
         self._chunk = chunk
         self._seen_at_publish = self._state[0] if self._state is not None else -1
         return True
@@ -171,6 +199,17 @@ class ChunkScheduler:
             return True
         lead = self.latency.expected + self._contract.dt  # joint states come one period apart
         return (now - self._chunk.stamp) * 1e-9 + lead >= self._chunk.execute * self._contract.dt
+
+    def _pace(self, stamp: int, now: int) -> tuple[int, int]:
+        """Return the expected delay of a chunk observed at `stamp` and the row at which it takes over, both in rows."""
+        if self._lockstep:
+            return 0, 0
+        delay = self._steps((now - stamp) * 1e-9 + self.latency.expected)
+        left = self._chunk.execute - self._row(stamp, self._chunk.stamp) if self._chunk is not None else 0
+        return delay, max(delay, left)
+
+    def _steps(self, seconds: float) -> int:
+        return max(0, math.ceil(seconds / self._contract.dt - 1e-6))
 
     def _frame_period(self, camera: Camera) -> float:
         """Simulated frames fall on control steps, so their period (s) may be a little shorter than declared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 
 import cv2
@@ -113,7 +114,7 @@ class Station(Node):
 
 
 @contextmanager
-def running_node(folder, lockstep=True):
+def running_node(folder, lockstep=True, **given):
     """Run the node with the tiny policy; give the station that is connected to it and the checkpoint folder."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONTRACT))
     root = folder / "checkpoints"
@@ -122,7 +123,7 @@ def running_node(folder, lockstep=True):
         "lockstep": lockstep,
         "checkpoint_dir": root,
         "frame_timeout": 0.3,
-    }
+    } | given
     rclpy.init()
     station = Station()
     try:
@@ -258,3 +259,47 @@ def test_on_a_robot_chunks_follow_each_other_early_and_stop_when_input_is_stale(
         station.joints(stamp=now() - 500_000_000)
         station.reports("expected at most 0.1 s")
         assert len(station.chunks) == count
+
+
+def test_on_a_robot_a_slow_policy_is_asked_earlier_and_told_what_will_have_run(tmp_path):
+    """50 ms are 3 of the 8 steps: chunks run longer, and the first rows of each are those of the one before."""
+    write_tiny(tmp_path / "checkpoints", "v1")
+    with running_node(tmp_path, lockstep=False, inject_delay=0.05) as (station, _):
+        station.reports("policy v1")
+        station.task("e1")
+        now = lambda: station.get_clock().now().nanoseconds  # noqa: E731
+
+        def drive():
+            station.frame(stamp=now())
+            station.joints(stamp=now())
+
+        driver = station.create_timer(0.02, drive)
+        station.mode(ControlMode.POLICY)
+        station.spinner.until(lambda: len(station.chunks) >= 8, "eight chunks")
+        pairs = [(a, b) for a, b in itertools.pairwise(map(read, station.chunks)) if b.frozen_steps]
+        assert pairs, "no chunk was told what runs"
+        for before, after in pairs:
+            shift = before.index_at(after.stamp)
+            np.testing.assert_array_equal(
+                after.actions[: after.frozen_steps], before.actions[shift : shift + after.frozen_steps]
+            )
+        assert max(after.frozen_steps for _, after in pairs) >= 3
+        assert pairs[-1][1].execute > station.contract.chunk.execute
+        station.diagnostics.clear()
+        station.spinner.until(lambda: station.diagnostics, "a report")
+        said = {pair.key: pair.value for pair in station.diagnostics[-1].status[0].values}
+        assert int(said["delay_steps"]) >= 3 and float(said["age_ms"]) >= 50 and float(said["latency_ms"]) >= 50
+        assert int(said["missed_deadlines"]) >= 0 and said["chunking"] == "receding"
+        station.destroy_timer(driver)
+
+
+def read(msg):
+    return chunk_from_msg(msg, tiny_contract())
+
+
+def test_a_delay_is_not_injected_in_lockstep(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CONTRACT))
+    given = {"contract": tmp_path / "tiny.yaml", "lockstep": True, "inject_delay": 0.1}
+    with node_process("tiny_policy_node", given, tmp_path / "log") as process:
+        assert process.wait(60) == 2
+    assert "inject_delay needs lockstep: false" in (tmp_path / "log").read_text()

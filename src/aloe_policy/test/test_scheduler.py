@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from aloe_core.episode.data import Source
 from aloe_core.types import Chunk
 from aloe_policy.scheduler import ChunkScheduler, Latency
+from aloe_policy.splice import SpliceLog
 from tiny_policy import CONTRACT, tiny_contract
 
 DT = 20_000_000  # ns
@@ -228,6 +229,66 @@ def test_on_a_robot_one_inference_runs_at_a_time():
     assert robot.request() is not None
     robot.joints(1)
     assert robot.request() is None
+
+
+def steady(robot, latency, execute=4):
+    """Let a first chunk of 8 rows, observed at step 0, arrive `latency` s later; return the next request."""
+    robot.task().frames(0).joints(0).policy()
+    request = robot.request()
+    chunk = Chunk("c0", 0, 0.02, np.zeros((8, 2), np.float32), execute, "v1")
+    robot.scheduler.on_chunk(request, chunk, latency, round(latency * 1e9))
+    for step in range(1, 8):
+        robot.joints(step).frames(step)
+        if request := robot.request():
+            return request
+    raise AssertionError("no request")
+
+
+def test_a_request_carries_what_is_left_of_the_chunk_that_runs():
+    request = steady(Robot(lockstep=False), 0.03)
+    assert (request.stamp, request.delay, request.due) == (2 * DT, 2, 2)
+    assert request.plan.frozen == 2 and len(request.plan.actions) == 6
+    assert request.previous.chunk_id == "c0"
+
+
+def test_in_lockstep_nothing_will_have_run_meanwhile():
+    robot = Robot().task().frames(0).joints(0).policy()
+    robot.answer(robot.request(), clock=0.2)
+    robot.executed(3, "c0").joints(4)
+    request = robot.request()
+    assert request.plan.frozen == request.delay == 0 and len(request.plan.actions) == 4
+
+
+def test_a_mode_change_leaves_no_plan():
+    robot = Robot(lockstep=False)
+    steady(robot, 0.03)
+    robot.policy()
+    assert robot.joints(9).frames(9).request().plan is None
+
+
+def test_chunks_that_take_over_half_the_horizon_are_warned_of():
+    robot = Robot(lockstep=False)
+    steady(robot, 0.08)
+    assert robot.scheduler.warning is None
+    robot.scheduler.latency.add(1.0)
+    assert robot.scheduler.warning.startswith("chunks take 32 control steps: expected at most 4, half of the horizon")
+
+
+def test_a_late_chunk_is_counted_and_the_jump_at_the_splice_measured():
+    robot = Robot(lockstep=False)
+    request = steady(robot, 0.03)
+    actions = np.full((8, 2), 0.25, np.float32)
+    late = Chunk("c1", request.stamp, 0.02, actions, 4, "v1", frozen_steps=2)
+    robot.scheduler.on_chunk(request, late, 0.1, request.stamp + 45_000_000)
+    splices = robot.scheduler.splices
+    assert (splices.delay, splices.frozen, splices.missed) == (3, 2, 1)
+    assert splices.jump == pytest.approx(0.25) and splices.age == pytest.approx(0.045)
+
+
+def test_a_first_chunk_misses_no_deadline():
+    log = SpliceLog()
+    log.see(Chunk("c", 0, 0.02, np.zeros((8, 2), np.float32), 4, "v1"), None, 0, 200_000_000)
+    assert (log.missed, log.jump, log.delay) == (0, None, 10)
 
 
 def test_a_bare_start_expects_no_latency_and_learns_it():

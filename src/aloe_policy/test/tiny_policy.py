@@ -50,7 +50,10 @@ def tiny_contract(**changes: object) -> RobotContract:
 
 @dataclass
 class TinyRuntime:
-    """Ramps by `slope` rad a step, q_mean is the brightness of `front`, so that tests can tell frames apart."""
+    """Ramps by `slope` rad a step, after what is frozen.
+
+    q_mean is the brightness of `front`, so that tests can tell frames apart.
+    """
 
     version: str
     slope: float
@@ -63,6 +66,9 @@ class TinyRuntime:
             time.sleep(self.seconds)
         horizon = self.contract.chunk.horizon
         ramp = obs.state[None] + self.slope * np.arange(1, horizon + 1, dtype=np.float32)[:, None]
+        frozen = obs.plan.frozen if obs.plan is not None else 0
+        if obs.plan is not None:
+            ramp[:frozen] = obs.plan.actions[:frozen]
         seen = float(obs.images["front"].mean()) / 255
         chunk = Chunk(
             chunk_id=f"{self.version}/{obs.seed}/{obs.chunk_number}/{obs.stamp}",
@@ -71,6 +77,7 @@ class TinyRuntime:
             actions=ramp.astype(np.float32),
             execute=self.contract.chunk.execute,
             policy_version=self.version,
+            frozen_steps=frozen,
         )
         value = Value(q_min=-1.0, q_mean=-seen, q_std=0.1, v=-1.1, critic_version=self.version)
         return Inference(chunk, value, candidates=2, latency=time.perf_counter() - start)

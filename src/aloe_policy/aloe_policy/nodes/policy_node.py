@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from sensor_msgs.msg import CompressedImage, JointState
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
-from aloe_core.types import Inference, Observation, PolicyRuntime
+from aloe_core.pacing import paced
+from aloe_core.types import Inference, Observation, Plan, PolicyRuntime
+from aloe_policy.chunking import FRESH, G_MAX, MODES, Chunking
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.nodes.checkpoints import CheckpointIntake
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
@@ -44,13 +47,28 @@ class PolicyNode(AloeLifecycleNode):
         device = declare(self, "device", "cpu", "Torch device of the policy.")
         threads = declare(self, "torch_threads", 1, "Threads of one inference.", low=1, high=64)
         timeout = declare(self, "frame_timeout", 2.0, "Lock-step wait for a due frame, s.", low=0.0, high=60.0)
+        chunking = Chunking(
+            declare(self, "chunking", "receding", "How a chunk follows the one before it.", choices=MODES),
+            declare(self, "guidance_max", G_MAX, "rtc: largest weight of the guidance.", low=0.0, high=100.0),
+            declare(self, "ensemble_fresh", FRESH, "ensemble: share of the newest chunk.", low=0.01, high=1.0),
+        )
+        self._injected = declare(
+            self, "inject_delay", 0.0, "Held back before a chunk is sent, s; for tests.", low=0.0, high=10.0
+        )
+        if self._injected and self._lockstep:
+            raise AloeError(
+                "Node policy_node: inject_delay needs lockstep: false, since lock-step waits for every chunk; "
+                "run_episode(delay=...) has a delay in process."
+            )
 
+        self._closing = threading.Event()
         self._lock = threading.Lock()
         self._scheduler = ChunkScheduler(self.contract, self._lockstep, timeout)
         self._swapper = CheckpointSwapper(
-            self.contract, loader or native_loader(self.contract, candidates, device, threads)
+            self.contract, loader or native_loader(self.contract, candidates, device, threads, chunking)
         )
         self._joints = JointReader(self.contract)
+        self._chunking = chunking.mode
         self._mode: ControlMode | None = None
         self._active = False
         self._crash: Exception | None = None
@@ -62,6 +80,7 @@ class PolicyNode(AloeLifecycleNode):
         self._diagnostics = diagnostics.Diagnostics(self, self._report)
 
     def configure(self) -> None:
+        self._closing.clear()
         self._chunk_publisher = self.create_publisher(ActionChunk, "policy/action_chunk", qos.COMMAND)
         self._value_publisher = self.create_publisher(ValueEstimate, "policy/value", qos.DEFAULT)
         self._infer_worker = NewestWins("inference", self._infer, self._crashed)
@@ -103,6 +122,7 @@ class PolicyNode(AloeLifecycleNode):
     def close(self) -> None:
         """Stop the threads; what they have begun is finished but not published."""
         self._active = False
+        self._closing.set()
         if self._infer_worker is not None:
             self._infer_worker.close()
         if self._intake is not None:
@@ -153,8 +173,7 @@ class PolicyNode(AloeLifecycleNode):
         """Start the inference that is due, if any. The lock is held."""
         if self._swapper.current is None or self._infer_worker is None:
             return
-        now = 0 if self._lockstep else self.get_clock().now().nanoseconds
-        request = self._scheduler.next_request(now, time.monotonic())
+        request = self._scheduler.next_request(self._now(), time.monotonic())
         if request is not None:
             self._infer_worker.submit(request)
 
@@ -170,21 +189,34 @@ class PolicyNode(AloeLifecycleNode):
                 instruction=request.instruction,
                 seed=request.seed,
                 chunk_number=request.chunk_number,
+                plan=self._plan(request, loaded.version),
             )
             inference = loaded.runtime.infer(observation)
+            inference = replace(inference, chunk=paced(inference.chunk, request.delay))
             check_inference(inference, self.contract, loaded.version)
         except (AloeError, *MODEL_ERRORS) as error:
             with self._lock:
                 self._scheduler.on_failure(request, f"policy {loaded.version} failed: {' '.join(str(error).split())}")
             return
         self._swapper.recorded = observation
+        if self._injected:
+            self._closing.wait(self._injected)
         with self._lock:
-            if self._scheduler.on_chunk(request, inference.chunk, time.monotonic()) and self._active:
+            wanted = self._scheduler.on_chunk(request, inference.chunk, time.monotonic(), self._now())
+            if wanted and self._active:
                 self._publish(request, inference)
+
+    def _plan(self, request: Request, version: str) -> Plan | None:
+        """No chunk is led to, or mixed with, what another version planned."""
+        previous = request.previous
+        return request.plan if previous is not None and previous.policy_version == version else None
+
+    def _now(self) -> int:
+        return 0 if self._lockstep else self.get_clock().now().nanoseconds
 
     def _publish(self, request: Request, inference: Inference) -> None:
         self._chunk_publisher.publish(chunk_to_msg(inference, self.contract))
-        self._overhead.add(time.monotonic() - request.arrived - inference.latency)
+        self._overhead.add(time.monotonic() - request.arrived - inference.latency - self._injected)
         self._chunks += 1
         if inference.value is not None:
             self._value_publisher.publish(value_to_msg(inference.value, inference.chunk))
@@ -198,7 +230,8 @@ class PolicyNode(AloeLifecycleNode):
             raise self._crash
         with self._lock:
             self._advance()  # in lock-step nothing arrives while a frame is missing, and its time-out must be seen
-            problem, latency = self._scheduler.problem, self._scheduler.latency.mean
+            problem, warning = self._scheduler.problem, self._scheduler.warning
+            latency, splices = self._scheduler.latency.mean, replace(self._scheduler.splices)
         if problem and problem != self._said:
             self.get_logger().error(f"No chunk: {problem}")
         self._said = problem
@@ -210,17 +243,24 @@ class PolicyNode(AloeLifecycleNode):
             "chunks": self._chunks,
             "latency_ms": f"{(latency or 0) * 1e3:.1f}",
             "overhead_ms": f"{(self._overhead.mean or 0) * 1e3:.2f}",
+            "chunking": self._chunking,
         }
+        if not self._lockstep:
+            values |= splices.values()
         if problem:
             return diagnostics.ERROR, problem, values
         if current is None:
             return diagnostics.WARN, refusal or "no checkpoint yet", values
         if refusal:
             return diagnostics.WARN, f"checkpoint refused: {refusal}", values
+        if warning:
+            return diagnostics.WARN, warning, values
         return diagnostics.OK, f"policy {current.version}", values
 
 
-def native_loader(contract: RobotContract, candidates: int, device: str, threads: int) -> Loader:
+def native_loader(
+    contract: RobotContract, candidates: int, device: str, threads: int, chunking: Chunking | None = None
+) -> Loader:
     """Return what loads a native checkpoint; torch is imported at the first one, in the loading thread."""
 
     def load(directory: Path, sha256: str | None) -> PolicyRuntime:
@@ -229,7 +269,7 @@ def native_loader(contract: RobotContract, candidates: int, device: str, threads
         from aloe_policy.runtime import load_runtime
 
         torch.set_num_threads(threads)
-        return load_runtime(directory, contract, candidates, device, expect_sha256=sha256)
+        return load_runtime(directory, contract, candidates, device, expect_sha256=sha256, chunking=chunking)
 
     return load
 
