@@ -256,3 +256,13 @@ def test_a_lifecycle_manager_can_start_and_stop_it(robot, tmp_path):
         robot.spinner.until(lambda: not robot.joints.get_subscription_count(), "the arbiter has let go of its topics")
         assert go(Transition.TRANSITION_CONFIGURE) and go(Transition.TRANSITION_ACTIVATE)
         robot.spinner.until(lambda: robot.modes[-1].mode == ControlMode.RESET, "it starts afresh")
+
+
+def test_a_pad_without_an_estop_button_is_told_at_once(robot, tmp_path):
+    log = tmp_path / "log"
+    with arbiter(log):
+        robot.connect()
+        robot.joy.publish(Joy(buttons=[0]))
+        robot.spinner.until(lambda: "this pad cannot stop the robot" in log.read_text(), "the refusal")
+        robot.estop(True)
+        robot.mode(ControlMode.ESTOP)

@@ -67,6 +67,7 @@ class ArbiterNode(AloeLifecycleNode):
         self._arbiter: Arbiter | None = None
         self._latest: dict[type, Event] = {}  # task and e-stop button, for an activation after they came
         self._refused_inputs = 0
+        self._stale_told = 0  # ticks held for a missing input that the diagnostics have told
 
     def configure(self) -> None:
         contract = self._contract
@@ -101,6 +102,7 @@ class ArbiterNode(AloeLifecycleNode):
 
     def activate(self) -> None:
         start = Mode.RESET if self._lockstep else Mode.HOLD
+        self._stale_told = 0
         self._arbiter = Arbiter(
             self._contract,
             lockstep=self._lockstep,
@@ -154,6 +156,14 @@ class ArbiterNode(AloeLifecycleNode):
 
     def _on_joy(self, msg: Joy) -> None:
         takeover = self._contract.takeover
+        if len(msg.buttons) <= takeover.estop_button:
+            self._refuse(
+                AloeError(
+                    f"Joy has {len(msg.buttons)} buttons, but the e-stop is button {takeover.estop_button}: this pad "
+                    "cannot stop the robot; check the button map."
+                )
+            )
+            return
         pressed = {button for button, level in enumerate(msg.buttons) if level}
         deadmen = {takeover.deadman_button, *takeover.deadman_buttons.values()}
         self._update(EstopButton(takeover.estop_button in pressed, bool(pressed & deadmen)))
@@ -228,8 +238,15 @@ class ArbiterNode(AloeLifecycleNode):
             **{f"ticks_{reason.name.lower()}": counts.clamps[reason] for reason in Clamp if reason},
             "inputs_refused": self._refused_inputs,
         }
+        held, self._stale_told = counts.stale - self._stale_told, counts.stale
         if self._arbiter.mode is Mode.ESTOP:
             return WARN, "e-stop is latched: release the buttons, then call control/reset_estop", values
+        if held > 0 and not self._lockstep:
+            return (
+                WARN,
+                f"{self._mode}: no fresh input from what drives, held {held} ticks in the last second",
+                values,
+            )
         if counts.timeouts or self._refused_inputs:
             return WARN, f"{counts.timeouts} time-outs, {self._refused_inputs} inputs refused", values
         return OK, self._mode, values
