@@ -1,4 +1,4 @@
-"""Rate and drops of one camera, from its acquisition stamps."""
+"""Rate, drops and standstill of one camera, from its acquisition stamps and pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 
 
 class CameraStats:
-    """Fed with the stamp (ns) of every frame. Not thread-safe."""
+    """Fed with the stamp (ns) and the encoded picture of every frame. Not thread-safe."""
 
     def __init__(self, rate_hz: float) -> None:
         self._period = 1.0 / rate_hz
@@ -14,9 +14,13 @@ class CameraStats:
         self.frames = 0
         self.dropped = 0
         self.max_gap = 0.0  # s
+        self._picture = b""
+        self._same_since = 0  # ns, stamp of the first frame with this picture
 
-    def add(self, stamp: int) -> None:
+    def add(self, stamp: int, picture: bytes = b"") -> None:
         """A gap of more than one and a half periods counts the frames missing in it; time going back starts over."""
+        if not picture or picture != self._picture or stamp < self._same_since:
+            self._picture, self._same_since = picture, stamp
         if self._recent and stamp <= self._recent[-1]:
             self._recent.clear()
         if self._recent:
@@ -26,6 +30,11 @@ class CameraStats:
                 self.dropped += round(gap / self._period) - 1
         self._recent.append(stamp)
         self.frames += 1
+
+    @property
+    def frozen(self) -> float:
+        """How long (s) the same picture has come, bit for bit; a sensor's noise makes every new one differ."""
+        return (self._recent[-1] - self._same_since) * 1e-9 if self._recent else 0.0
 
     @property
     def rate(self) -> float:

@@ -1,5 +1,6 @@
 """One DiagnosticStatus a second."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,12 +16,15 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.STALE,
 )
 Report = tuple[bytes, str, Mapping[str, object]]
+_PERIOD = 1.0  # s
+_PAUSE = 1.9  # s between two reports that are told: one was due in between, whatever the machine is busy with
 
 
 class Diagnostics:
     """Publishes `report()` on /diagnostics at 1 Hz of wall time, also while simulated time stands still.
 
-    `report` returns (level, message, values); it runs in the node's executor.
+    `report` returns (level, message, values); it runs in the node's executor. An executor that did not run for a
+    while (a stopped process, a blocking callback, a machine that is overloaded) is told in the log when it goes on.
     """
 
     def __init__(self, node: Node, report: Callable[[], Report], callback_group=None) -> None:
@@ -28,12 +32,22 @@ class Diagnostics:
         self._report = report
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.DEFAULT)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(1.0, self.publish, clock=steady, callback_group=callback_group)
+        self._turned = time.monotonic()
+        self._timer = node.create_timer(_PERIOD, self._turn, clock=steady, callback_group=callback_group)
 
     def close(self) -> None:
         """Stop publishing; for the clean-up of a lifecycle node."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._publisher)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        pause, self._turned = now - self._turned, now
+        if pause > _PAUSE:
+            self._node.get_logger().warning(
+                f"Nothing ran here for up to {pause:.1f} s: stopped, blocked, or the machine is overloaded."
+            )
+        self.publish()
 
     def status(self) -> DiagnosticStatus:
         """Return what `report` says now."""

@@ -50,22 +50,25 @@ class CameraChannel:
     def publish(self, stamp: int, bgr: np.ndarray) -> None:
         """Publish a frame taken at `stamp` (ns); AloeError if it has another size than the contract says."""
         bgr = fit(bgr, self.camera.width, self.camera.height, self._fit)
-        msg = CompressedImage(format=JPEG_FORMAT, data=array("B", encode_jpeg(bgr, self._quality)))
+        jpeg = encode_jpeg(bgr, self._quality)
+        msg = CompressedImage(format=JPEG_FORMAT, data=array("B", jpeg))
         msg.header.frame_id = self.camera.frame_id
         stamps.fill(msg.header.stamp, stamp)
         self._images.publish(msg)
         with self._lock:
-            self.stats.add(stamp)
+            self.stats.add(stamp, jpeg)
             self.problem = None
         if self._info_stamp is None or not 0 <= stamp - self._info_stamp < _INFO_PERIOD:
             self._info_stamp = stamp
             stamps.fill(self._info.header.stamp, stamp)
             self._infos.publish(self._info)
 
-    def report(self, now: int, stale_after: float, source_problem: str | None) -> tuple[bytes, str | None, dict]:
+    def report(
+        self, now: int, stale_after: float, frozen_after: float, source_problem: str | None
+    ) -> tuple[bytes, str | None, dict]:
         """Return (level, what is wrong, values) for the diagnostics."""
         with self._lock:
-            age, rate = self.stats.age(now), self.stats.rate
+            age, rate, frozen = self.stats.age(now), self.stats.rate, self.stats.frozen
             values = {
                 f"{self.camera.name}.frames": self.stats.frames,
                 f"{self.camera.name}.rate_hz": f"{rate:.1f}",
@@ -79,6 +82,8 @@ class CameraChannel:
             return diagnostics.WARN, f"{self.camera.name}: no frame yet", values
         if age > stale_after:
             return diagnostics.ERROR, f"{self.camera.name}: newest frame is {age:.2f} s old", values
+        if 0 < frozen_after < frozen:
+            return diagnostics.WARN, f"{self.camera.name}: the same picture for {frozen:.1f} s, is it frozen?", values
         if 0 < rate < 0.8 * self.camera.rate_hz:
             expected = self.camera.rate_hz
             return diagnostics.WARN, f"{self.camera.name}: {rate:.1f} Hz, expected {expected:g} Hz", values
@@ -93,6 +98,14 @@ class CameraNode(AloeLifecycleNode):
         self.contract = declare_contract(self)
         self._lockstep = declare_lockstep(self)
         quality = declare(self, "jpeg_quality", JPEG_QUALITY, "JPEG quality.", low=1, high=100)
+        self._frozen_after = declare(
+            self,
+            "frozen_after",
+            1.0,
+            "Seconds of pictures that are the same bit for bit before a camera is reported as frozen; 0: never.",
+            low=0.0,
+            high=3600.0,
+        )
         self._sources: dict[str, tuple[str, str]] = {}
         self._channels: dict[str, CameraChannel] = {}
         for camera in self.contract.cameras:
@@ -166,7 +179,9 @@ class CameraNode(AloeLifecycleNode):
         for name, channel in self._channels.items():
             thread = self._threads.get(name)
             source_problem = thread.status.problem if thread is not None else None
-            one, problem, more = channel.report(self._now(), self.contract.staleness.camera, source_problem)
+            one, problem, more = channel.report(
+                self._now(), self.contract.staleness.camera, self._frozen_after, source_problem
+            )
             values |= more
             if thread is not None:
                 values[f"{name}.reconnects"] = thread.status.reconnects
