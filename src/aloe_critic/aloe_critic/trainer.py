@@ -88,10 +88,11 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         run = _open_run(request, root, hyper, contract, parent)
         buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
         replay = Replay(contract, hyper.stride, buckets)
-        store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
         resumes = run.resumes
         try:
-            with distributed.chief_first() if store else nullcontext():  # the others find the store up to date
+            # The first process makes the store and brings it up to date; the others find it so.
+            with distributed.chief_first() if request.replay_dir else nullcontext():
+                store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
                 set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
         except AloeError:
             if distributed.is_chief() and not resumes:
