@@ -171,7 +171,7 @@ class ChunkScheduler:
             return False
         self._request = None
         if not self._lockstep:
-            self.splices.see(chunk, self._chunk, request.due, now)
+            self.splices.see(chunk, request.previous, request.due, now)
         self._chunk = chunk
         self._seen_at_publish = self._state[0] if self._state is not None else -1
         return True

@@ -285,6 +285,16 @@ def test_a_late_chunk_is_counted_and_the_jump_at_the_splice_measured():
     assert splices.jump == pytest.approx(0.25) and splices.age == pytest.approx(0.045)
 
 
+def test_a_chunk_that_comes_when_the_robot_holds_already_is_late_too():
+    robot = Robot(lockstep=False)
+    request = steady(robot, 0.03)
+    robot.joints(9).executed(9, source=Source.HOLD)
+    robot.scheduler.on_chunk(
+        request, Chunk("c1", request.stamp, 0.02, np.ones((8, 2), np.float32), 4, "v1"), 0.2, 9 * DT
+    )
+    assert robot.scheduler.splices.missed == 1 and robot.scheduler.splices.jump is None
+
+
 def test_a_first_chunk_misses_no_deadline():
     log = SpliceLog()
     log.see(Chunk("c", 0, 0.02, np.zeros((8, 2), np.float32), 4, "v1"), None, 0, 200_000_000)

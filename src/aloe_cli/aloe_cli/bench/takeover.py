@@ -64,7 +64,7 @@ def drive(path: Path, contract: RobotContract, presses: int, seed: int) -> Drive
         modules = [f"aloe_teleop.nodes.{name}" for name in _NODES]
         given = {"contract": path}
         rclpy.init()
-        rig = Rig(contract, _start(contract), seed)
+        rig = Rig(contract, start_pose(contract), seed)
         try:
             with node_process(modules[0], given, logs[0]), node_process(modules[1], given, logs[1]):
                 rig.connect()
@@ -80,7 +80,7 @@ def drive(path: Path, contract: RobotContract, presses: int, seed: int) -> Drive
         return rig.seen
 
 
-def _start(contract: RobotContract) -> np.ndarray:
+def start_pose(contract: RobotContract) -> np.ndarray:
     """Return joint positions [J] to drive about: mid-range, or the nearest to it that the model allows."""
     middle, model = (contract.lower + contract.upper) / 2, load_model(contract)
     if model is None or contract.model is None:

@@ -1,0 +1,93 @@
+"""What `./aloe bench infer` drives: a contract with cameras of one size and a native policy with random weights."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save
+
+from aloe_core.checkpoint import write_checkpoint
+from aloe_core.contract import RobotContract, load_contract
+from aloe_core.types import Observation
+from aloe_policy.config import FlowConfig
+from aloe_policy.critic import ChunkCritic, CriticConfig
+from aloe_policy.model import FlowPolicy
+from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, load_runtime
+
+NEAR = 0.01  # rad and m, standard deviation of the chunks about the state they start from
+
+
+def write_contract(base: Path, work: Path, cameras: int, pixels: int, camera_hz: float) -> Path:
+    """Write `base` with other cameras to work/contract.yaml; AloeError if that is no contract."""
+    robot = load_contract(base)
+    document = yaml.safe_load(base.read_text())
+    document["cameras"] = [
+        {
+            "name": f"camera_{k}",
+            "topic": f"cameras/camera_{k}",
+            "width": pixels,
+            "height": pixels,
+            "rate_hz": camera_hz,
+            "frame_id": f"camera_{k}_optical_frame",
+        }
+        for k in range(cameras)
+    ]
+    model = document.get("model")
+    if model and model.get("file") and robot.folder and "://" not in model["file"]:
+        model["file"] = str(robot.folder / model["file"])
+    path = work / "contract.yaml"
+    path.write_text(yaml.safe_dump(document))
+    load_contract(path)
+    return path
+
+
+def write_policy(root: Path, contract: RobotContract) -> Path:
+    """Write root/v0001-random: policy and critic of the usual size."""
+    torch.manual_seed(0)
+    policy = FlowPolicy(FlowConfig.for_contract(contract))
+    policy.knot_std.fill_(NEAR)
+    grippers = list(policy.config.gripper_dims)
+    middle = torch.tensor((contract.lower + contract.upper) / 2, dtype=torch.float32)
+    policy.knot_mean[:, grippers] = middle[grippers]
+    critic = ChunkCritic(
+        CriticConfig(
+            feature_dim=policy.feature_dim, action_dim=contract.action_dim, steps=contract.chunk.execute
+        )
+    )  # fmt: skip
+    return write_checkpoint(
+        root,
+        "v0001-random",
+        {POLICY_FILE: save(policy.state_dict()), CRITIC_FILE: save(critic.state_dict())},
+        config={"policy": policy.config.model_dump(mode="json"), "critic": critic.config.model_dump(mode="json")},
+        norm={},
+        contract_hash=contract.hash,
+        step=1,
+        parent="",
+        method="random",
+        metrics={},
+    )
+
+
+def eight_over_one(checkpoint: Path, contract: RobotContract, repeats: int = 30) -> float:
+    """Return the median time of 8 chunks for one observation over that of 1, in one thread, by turns."""
+    torch.set_num_threads(1)
+    runtimes = [load_runtime(checkpoint, contract, candidates=n) for n in (8, 1)]
+    rng = np.random.default_rng(0)
+    observation = Observation(
+        stamp=0,
+        images={c.name: rng.integers(0, 255, (c.height, c.width, 3), dtype=np.uint8) for c in contract.cameras},
+        state=((contract.lower + contract.upper) / 2).astype(np.float32),
+        instruction="measure",
+    )
+    times: list[list[float]] = [[], []]
+    for repeat in range(repeats + 3):
+        for runtime, seen in zip(runtimes, times, strict=True):
+            start = time.perf_counter()
+            runtime.infer(observation)
+            if repeat >= 3:  # the first ones allocate
+                seen.append(time.perf_counter() - start)
+    return float(np.median(times[0]) / np.median(times[1]))
