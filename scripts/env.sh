@@ -46,12 +46,15 @@ done
 export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
 export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
 export RCUTILS_COLORIZED_OUTPUT=${RCUTILS_COLORIZED_OUTPUT:-0}
-if [ -r "$_aloe_root/config/dds/fastdds.xml" ]; then
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$_aloe_root/config/dds/fastdds.xml}
+# Nothing listens on an outside interface unless discovery beyond this host was asked for.
+_aloe_dds=$_aloe_root/config/dds/fastdds.xml
+[ "$ROS_AUTOMATIC_DISCOVERY_RANGE" = LOCALHOST ] || _aloe_dds=$_aloe_root/config/dds/fastdds_network.xml
+if [ -r "$_aloe_dds" ]; then
+  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$_aloe_dds}
 fi
 export MUJOCO_GL=${MUJOCO_GL:-egl}
 # Threads of linear algebra that spin while they wait are 12 times slower where another process wants the core.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 unset -f _aloe_prepend
-unset _aloe_root _aloe_venv _aloe_dir _aloe_ros
+unset _aloe_root _aloe_venv _aloe_dir _aloe_dds _aloe_ros
