@@ -89,6 +89,7 @@ def test_every_node_of_the_launch_files_runs_in_the_enclave_that_is_named_after_
         assert name in POLICY and f'ros_args="--enclave {security.ENCLAVES}/{name}"' in line, line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_openssl_signs_the_files_as_the_page_says(tmp_path):
     """The commands of docs/security.md, run as they stand there."""

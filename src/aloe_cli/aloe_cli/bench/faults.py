@@ -51,24 +51,29 @@ def run(
         raise AloeError(f"only = {only!r}: no such fault; there is {names}.")
     own_domain()
     seen: list[Seen] = []
-    bags = Damage()
+    bags, report = Damage(), {}
     with progress("graphs", trials * len(lives)) as bar:
         for trial in range(trials):
             for life in lives:
                 with tempfile.TemporaryDirectory(prefix="aloe-faults-") as folder:
                     seen += _live(Path(folder), path, life, seed + trial)
                     _damage(Path(folder), robot, seed + trial, bags)
+                report = _report(seen, bags, slack, out)
                 bar.advance()
+    _print(report["faults"])
+    return report | ({"exit_code": 1} if report["broken"] else {})
+
+
+def _report(seen: list[Seen], bags: Damage, slack: float, out: Path | None) -> dict[str, Any]:
+    """Return what was seen so far, written into `out` as well, since all of it takes long."""
     rows = summary(seen, slack)
     broken = sum(len(row.get("problems", ())) for row in rows)
-    report = {"trials": trials, "slack_s": slack, "broken": broken, "faults": rows, "bags": vars(bags)}
-    report["hardware"] = hardware()
+    report = {"slack_s": slack, "broken": broken, "faults": rows, "bags": vars(bags), "hardware": hardware()}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "faults.json").write_text(json.dumps(report, indent=1) + "\n")
         (out / "faults.md").write_text(page(rows, bags, report["hardware"], slack))
-    _print(rows)
-    return report | ({"exit_code": 1} if broken else {})
+    return report
 
 
 def _live(folder: Path, contract: Path, life: list, seed: int) -> list[Seen]:

@@ -66,13 +66,15 @@ def faults(contract: RobotContract) -> list[list[Fault]]:
     stale, camera = contract.staleness, contract.cameras[0].name
     seen = stale.camera + stale.chunk  # frames go stale, then the last chunk made from them
     starved, paused = "arbiter_node: .*no fresh input", "Nothing ran here"
-    surviving = [
+    stops = [
         _stopped("camera_node", seen, "policy_node: .*newest frame is", robot_time=True, resumes=True),
         _stopped("policy_node", stale.chunk, starved, robot_time=True, resumes=True),
         _stopped("arbiter_node", stale.joint_states, paused, silent=True, resumes=True),
         _stopped("takeover_node", stale.teleop, "control/mode: teleop commands stopped", person=True),
         _stopped("episode_recorder", None, paused, resumes=True),
         _stopped("episode_manager", None, paused, resumes=True),
+    ]
+    around = [
         Fault(
             "joystick unplugged",
             lambda world, _: world.plug(False),
@@ -98,6 +100,8 @@ def faults(contract: RobotContract) -> list[list[Fault]]:
             tears=True,
             on_small_disk=True,
         ),
+    ]
+    kills = [
         _killed("camera_node", seen, robot_time=True, resumes=True),
         _killed("policy_node", stale.chunk, robot_time=True, resumes=True),
         _killed("arbiter_node", stale.joint_states, silent=True, ends=True),
@@ -112,7 +116,9 @@ def faults(contract: RobotContract) -> list[list[Fault]]:
         resumes=True,
     )
     return [
-        surviving,
+        stops,
+        around,
+        kills,
         [_killed("takeover_node", stale.teleop, person=True, ends=True)],
         [_killed("episode_recorder", stale.chunk, ends=True, tears=True)],
         [_killed("episode_manager", stale.chunk, ends=True)],
