@@ -62,7 +62,8 @@ class Hyper(BaseModel):
     shared_trunk: bool = False  # the paper shares a trunk; apart, the spread of the heads means more
     prior_scale: float = Field(0.0, ge=0)  # of randomised priors (arXiv 1806.03335); 0 = none
     scored: Literal["prefix", "chunk"] = "prefix"  # the h steps that run, or all H (open in the paper)
-    pessimism: Literal["min", "mean", "lcb"] = "min"  # Q_pess over heads; lcb = mean - standard deviation
+    # Q_pess over heads; lcb = mean - standard deviation, quantile = lower quartile
+    pessimism: Literal["min", "mean", "lcb", "quantile"] = "min"
     critic_steps: int = Field(1200, ge=0)
     critic_batch: int = Field(256, ge=1)
     critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps

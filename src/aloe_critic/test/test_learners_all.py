@@ -180,6 +180,7 @@ def test_refit_from_the_warm_start_does_not_touch_the_current_policy(warm):
         {"prior_scale": 0.3},
         {"scored": "chunk"},
         {"pessimism": "lcb"},
+        {"pessimism": "quantile"},
         {"target": "own"},
         {"target_samples": 3, "target_pick": "max"},
     ],

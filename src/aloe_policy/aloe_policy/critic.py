@@ -27,7 +27,8 @@ class CriticConfig(BaseModel):
     layers: int = Field(3, ge=2)
     shared_trunk: bool = False  # one trunk under K linear heads; else K networks, whose spread means more
     prior: float = Field(0.0, ge=0)  # scale of fixed random networks added to the heads (arXiv 1806.03335)
-    pessimism: Literal["min", "mean", "lcb"] = "min"  # Q_pess over heads; lcb: mean - standard deviation
+    # Q_pess over heads; lcb: mean - standard deviation; quantile: the lower quartile, less moved by one bad head
+    pessimism: Literal["min", "mean", "lcb", "quantile"] = "min"
 
 
 class EnsembleLinear(nn.Module):
@@ -111,5 +112,7 @@ class ChunkCritic(Ensemble):
         """Q_pess of an ensemble's values, [K, ...] -> [...]."""
         if self.config.pessimism == "min":
             return q.min(0).values
+        if self.config.pessimism == "quantile":
+            return q.quantile(0.25, dim=0)
         mean = q.mean(0)
         return mean if self.config.pessimism == "mean" else mean - q.std(0, correction=0)

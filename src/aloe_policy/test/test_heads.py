@@ -77,7 +77,8 @@ def test_priors_differ_by_head_never_learn_and_scale_as_told():
 
 
 @pytest.mark.parametrize(
-    ("pessimism", "expected"), [("min", [-3.0, -1.0]), ("mean", [-2.0, -1.0]), ("lcb", [-3.0, -1.0])]
+    ("pessimism", "expected"),
+    [("min", [-3.0, -1.0]), ("mean", [-2.0, -1.0]), ("lcb", [-3.0, -1.0]), ("quantile", [-2.5, -1.0])],
 )
 def test_pessimism_is_what_its_name_says(pessimism, expected):
     q = torch.tensor([[-1.0, -1.0], [-3.0, -1.0]], dtype=torch.float64)
