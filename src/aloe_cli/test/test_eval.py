@@ -47,6 +47,9 @@ BAD_INPUT = {
     "negative episodes": (["--episodes", -5], "episodes = -5"),
     "negative seed": (["--seed0", -1], "seed0 = -1"),
     "negative processes": (["--processes", -1], "processes = -1"),
+    "delay over half the horizon": (["--delay", 16], "delay = 16 control steps: expected 0 to 15"),
+    "delay of a person": (["--delay", 3], "a person has none"),
+    "chunking of no checkpoint": (["--policy", "zero", "--chunking", "rtc"], "chunking = 'rtc'"),
     "disturbances": (["--disturbances", "/nope.yaml"], "/nope.yaml"),
 }
 

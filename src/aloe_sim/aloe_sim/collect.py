@@ -44,6 +44,7 @@ class Job:
     randomisation: str = "none"
     disturbances: Disturbances | None = None
     observe: Literal["images", "objects"] = "images"
+    delay: int = 0  # control steps from an observation to its chunk
 
 
 def collect(job: Job, seeds: Sequence[int], processes: int = 0, progress: Progress | None = None) -> list[EpisodeData]:
@@ -139,6 +140,7 @@ class _Worker:
             time_limit=job.time_limit,
             record=job.record,
             observe=job.observe,
+            delay=job.delay,
         )
 
     def close(self) -> None:

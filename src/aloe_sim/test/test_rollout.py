@@ -3,6 +3,7 @@ import pytest
 
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
+from aloe_sim.borders import border_figures, border_steps
 from aloe_sim.collect import Job, collect, evaluate, summarise
 from aloe_sim.expert import Skill
 from aloe_sim.human import HumanConfig
@@ -189,6 +190,23 @@ def test_with_a_delay_a_chunk_is_computed_from_the_observation_that_long_before_
     plans = [obs.plan for obs in policy.seen]
     assert plans[0] is None and all(plan.frozen == delay for plan in plans[1:])
     assert all(len(plan.actions) == ROBOT.chunk.horizon - (execute - delay) for plan in plans[1:])
+
+
+def test_border_steps_are_told_from_those_inside(station):
+    """Chunks that each hold another pose move at borders only; the robot's own delay is no border."""
+
+    class Stairs(Still):
+        def infer(self, obs):
+            found = super().infer(obs)
+            found.chunk.actions[:] = 0.01 * obs.chunk_number
+            return found
+
+    episode = run_episode(station, 3, Stairs(), "watch", time_limit=0.7, record=False, delay=2)
+    border, inside = border_steps([episode], ROBOT)
+    assert len(border) == 4 and len(border) + len(inside) == episode.steps - 1
+    np.testing.assert_allclose(border, 0.01, atol=1e-6)
+    assert (inside == 0).all()
+    assert border_figures([episode], ROBOT)["inside_step_p99_rad"] == 0
 
 
 def test_a_takeover_drops_the_chunk_that_was_computed_ahead(station):

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,8 +17,10 @@ from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
+from aloe_core.pacing import check_delay
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
 from aloe_sim.baselines import PosturePolicy, RandomPolicy, ZeroPolicy
+from aloe_sim.borders import border_figures
 from aloe_sim.collect import Evaluation, Job, MakePolicy, collect, summarise
 from aloe_sim.disturb import load_disturbances
 from aloe_sim.human import HumanConfig
@@ -55,6 +57,12 @@ def eval_(
         Path | None, typer.Option(help="Schedule of what goes wrong (YAML); default: nothing does.", metavar="FILE")
     ] = None,
     candidates: Annotated[int, typer.Option(help="Chunks sampled; the critic chooses one, 1 to 256.")] = 8,
+    delay: Annotated[
+        int, typer.Option(help="Control steps from an observation to its chunk, at most half the horizon.")
+    ] = 0,
+    chunking: Annotated[
+        str, typer.Option(help="How chunks of a checkpoint follow each other: receding, ensemble, rtc.")
+    ] = "receding",
     processes: Annotated[int, typer.Option(help="Parallel episodes; 0 is one per core.")] = 0,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
@@ -69,7 +77,12 @@ def eval_(
     schedule = load_disturbances(disturbances) if disturbances else None
     # What is wrong says so here, not in a worker.
     Station(robot, task, level, variant, render=False, randomisation=randomisation, disturbances=schedule)
-    make_policy = _make_policy(policy, checkpoint, path, robot, candidates)
+    check_delay(robot.chunk.horizon, delay)
+    if policy == "expert" and delay:
+        raise AloeError(f"delay = {delay}: a person has none; expected 0 with --policy expert.")
+    if policy != "checkpoint" and chunking != "receding":
+        raise AloeError(f"chunking = {chunking!r}: expected receding, for all but --policy checkpoint.")
+    make_policy, observe = _make_policy(policy, checkpoint, path, robot, candidates, chunking)
     if make_policy is None:
         skill = skill or "perfect"
     elif skill:
@@ -85,6 +98,8 @@ def eval_(
         record=False,
         randomisation=randomisation,
         disturbances=schedule,
+        observe=observe,
+        delay=delay,
     )
     start = time.monotonic()
     good = 0
@@ -110,7 +125,10 @@ def eval_(
         "level": level,
         "variant": variant,
         "randomisation": randomisation,
+        "delay": delay,
+        "chunking": chunking,
         **_figures(result),
+        **border_figures(found, robot),
         "seeds": {str(episode.seed): episode.outcome.name.lower() for episode in found},
         "wall_s": round(time.monotonic() - start, 1),
     }
@@ -124,18 +142,18 @@ def _check(name: str, value: int, low: int, high: int | None = None) -> None:
 
 
 def _make_policy(
-    policy: str, checkpoint: Path | None, contract: Path, robot: RobotContract, candidates: int
-) -> MakePolicy | None:
-    """Return what makes the policy in a worker, None for the expert, who is a person."""
+    policy: str, checkpoint: Path | None, contract: Path, robot: RobotContract, candidates: int, chunking: str
+) -> tuple[MakePolicy | None, Literal["images", "objects"]]:
+    """Return what makes the policy in a worker, None for the expert, who is a person; and what the policy looks at."""
     if policy not in POLICIES:
         raise AloeError(f"policy = {policy!r}: expected one of {', '.join(POLICIES)}.")
     if policy == "expert":
-        return None
+        return None, "images"
     if policy in BASELINES:
-        return functools.partial(BASELINES[policy], robot)
-    make = functools.partial(_load, _checkpoint(checkpoint), contract, candidates)
-    make()  # what is wrong with it says so here
-    return make
+        return functools.partial(BASELINES[policy], robot), "images"
+    make = functools.partial(_load, _checkpoint(checkpoint), contract, candidates, chunking)
+    runtime = make()  # what is wrong with it says so here
+    return make, "objects" if runtime.policy.config.objects else "images"
 
 
 def _figures(result: Evaluation) -> dict[str, Any]:
@@ -160,8 +178,9 @@ def _checkpoint(path: Path | None) -> Path:
     return path if (path / MANIFEST).exists() else latest(path) or path
 
 
-def _load(directory: Path, contract: Path, candidates: int) -> Any:
+def _load(directory: Path, contract: Path, candidates: int, chunking: str) -> Any:
     """Build the policy; workers import this by name."""
+    from aloe_policy.chunking import Chunking
     from aloe_policy.runtime import load_runtime
 
-    return load_runtime(directory, load_contract(contract), candidates)
+    return load_runtime(directory, load_contract(contract), candidates, chunking=Chunking(chunking))
