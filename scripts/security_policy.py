@@ -46,6 +46,7 @@ NODES: dict[str, tuple[str, dict[str, object]]] = {
 }
 # Clients that exist only while a service is looked for (aloe_ros.probe), so an idle graph does not show them.
 MOMENTARY = {"episode_manager": ("arbiter_node", "episode_recorder", "sim_node")}
+LAST = "/diagnostics"  # a node that publishes it has nearly everything: it is made at the end
 _QUIET = 5.0  # s without anything new: everybody has said what there is
 _PATIENCE = 180.0  # s
 
@@ -120,13 +121,13 @@ class Nodes:
         """Return what every node has once nothing new appears; SystemExit if one does not come up."""
         deadline = time.monotonic() + _PATIENCE
         found, changed = self.endpoints(), time.monotonic()
-        while time.monotonic() - changed < _QUIET or not all(e.reply and e.publish for e in found.values()):
+        while time.monotonic() - changed < _QUIET or not all(LAST in e.publish for e in found.values()):
             self.spin()
             now = self.endpoints()
             if now != found:
                 found, changed = now, time.monotonic()
             if time.monotonic() > deadline:
-                missing = ", ".join(name for name, e in found.items() if not e.reply)
+                missing = ", ".join(name for name, e in found.items() if LAST not in e.publish)
                 sys.exit(f"Not all nodes came up within {_PATIENCE:g} s: {missing or 'they keep changing'}.")
         return found
 
