@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aloe_core.errors import AloeError
 
-_SIZE_MB = 64
+_SIZE_MB = 128  # recovery wants 64 free
 
 
 class SmallDisk:
