@@ -51,6 +51,7 @@ def _sentence(said: str) -> str:
     who = re.search(r"\[(\w+_\w+?)(-\d+)?\]", said)
     text = _PREFIX.sub("", said)
     text = re.sub(r", cmd '.*", "].", text)
+    text = re.sub(r"/\S*/(?:bags|small)/", "", text)  # the temporary folder
     return (f"{who.group(1)}: " if who and not text.startswith("/") else "") + text.lstrip("/")
 
 

@@ -40,6 +40,7 @@ class Seen:
     skipped: str = ""  # why it could not be tried
     held: float = 0.0  # s from the fault to the last step (command) that is not HOLD
     rest: float = 0.0  # s from the fault to the last motion of the robot
+    struck: float = 0.0  # s of the robot's time
     said: str = ""
     jumps: int = 0  # steps over the slew limit
     saved: int = 0  # episodes finished in this life of the graph
@@ -120,7 +121,7 @@ def _strike(world: World, fault: Fault, places: Places, rng: random.Random, seed
     moments = world.commanded if fault.silent else world.driven
     result.held = _lasted(moments, begun, over, stamp=fault.robot_time)
     result.rest = _lasted(world.moved, begun, over)
-    result.jumps = world.jumps - jumps
+    result.jumps, result.struck = world.jumps - jumps, stamp
     if fault.on_small_disk:
         _recover(world, small_folder(fault, places), result)
     return result
@@ -154,7 +155,7 @@ def _recover(world: World, bags: Path | None, result: Seen) -> None:
         result.torn += 1
         result.recovered += recovery.status in (Status.CLEAN, Status.RECOVERED)
         if recovery.status is Status.RECOVERED:
-            result.lost_seconds = max(result.lost_seconds, world.stamp - _last_step(recovery.path))
+            result.lost_seconds = max(result.lost_seconds, result.struck - _last_step(recovery.path))
 
 
 def _last_step(bag: Path) -> float:
