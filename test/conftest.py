@@ -19,11 +19,11 @@ class Recorded:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory) -> Recorded:
     """A demonstrated, an autonomous and a supervised episode of the whole graph; it has been stopped again."""
+    from aloe_policy.untrained import write_untrained
     from graph import AUTONOMOUS, DEMONSTRATED, LIMIT, SUPERVISED, Graph, robot
-    from tiny_checkpoint import write_tiny
 
     folder = tmp_path_factory.mktemp("graph")
-    write_tiny(folder / "checkpoints", robot())
+    write_untrained(folder / "checkpoints", robot(), small=True)
     graph = Graph(folder)
     try:
         demonstration = graph.run("demonstrate", [DEMONSTRATED])

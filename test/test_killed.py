@@ -10,8 +10,8 @@ from aloe_core.episode.check import Level, check_bag
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.reader import read_episode
 from aloe_core.episode.recover import Status, recover_folder
+from aloe_policy.untrained import write_untrained
 from graph import AUTONOMOUS, DEMONSTRATED, Graph, robot
-from tiny_checkpoint import write_tiny
 
 ON_DISK = 50_000  # bytes beyond the head of the file: at least one chunk of messages
 
@@ -30,7 +30,7 @@ def victim_process(graph: Graph, victim: str) -> psutil.Process:
 
 @pytest.mark.parametrize("victim", ["launch", "policy_node", "arbiter_node", "episode_recorder"])
 def test_killed_in_an_episode(victim, tmp_path):
-    write_tiny(tmp_path / "checkpoints", robot())
+    write_untrained(tmp_path / "checkpoints", robot(), small=True)
     graph = Graph(tmp_path)
     try:
         whole = Path(graph.run("demonstrate", [DEMONSTRATED]).paths[0])
@@ -53,4 +53,4 @@ def test_killed_in_an_episode(victim, tmp_path):
     episode = read_episode(second, robot())
     assert (episode.outcome, episode.end) == (Outcome.ABORTED, "aborted")
     assert episode.steps > 0 and episode.breaks == ()
-    assert verify_checkpoint(latest(tmp_path / "checkpoints")).version == "v0001-tiny"
+    assert verify_checkpoint(latest(tmp_path / "checkpoints")).version == "v0001-untrained"

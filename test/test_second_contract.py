@@ -9,11 +9,11 @@ from aloe_core.episode.data import Outcome, Source
 from aloe_core.episode.reader import read_episode
 from aloe_critic.trainer import TrainRequest, train
 from aloe_policy.runtime import load_runtime
+from aloe_policy.untrained import write_untrained
 from aloe_sim.rollout import decode, run_episode
 from aloe_sim.station import Station
 from graph import ROOT, Graph
 from test_parity import assert_same
-from tiny_checkpoint import write_tiny
 
 CONTRACT = ROOT / "config/robots/desk_arm.yaml"
 DESK = load_contract(CONTRACT)
@@ -46,7 +46,7 @@ def station():
 def graph_run(tmp_path_factory):
     """Folder, demonstrations and an autonomous episode of the launched graph with the desk arm's contract."""
     folder = tmp_path_factory.mktemp("desk")
-    write_tiny(folder / "random", DESK)
+    write_untrained(folder / "random", DESK, small=True)
     graph = Graph(folder, contract=CONTRACT, checkpoint_dir=folder / "random")
     try:
         demonstrations = graph.run("demonstrate", SEEDS)

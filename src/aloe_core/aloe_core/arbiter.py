@@ -187,7 +187,7 @@ class Arbiter:
     def _ask(self, asked: AskMode) -> tuple[Change | None, str]:
         if asked.mode is Mode.ESTOP:
             return self._change(Trigger.ESTOP, asked.cause or "e-stop requested"), ""
-        if asked.mode is self.mode:
+        if asked.mode is self.mode or asked.only_in not in (None, self.mode):
             return None, ""
         trigger = ASKED.get(asked.mode)
         if trigger is None:

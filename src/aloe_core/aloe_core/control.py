@@ -112,6 +112,7 @@ class AskMode:
 
     mode: Mode
     cause: str
+    only_in: Mode | None = None  # what is asked for is beside the point in any other mode
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,20 @@ def test_human_cannot_be_requested_and_asking_for_the_present_mode_changes_nothi
     assert decision.change is None and decision.refusal == ""
 
 
+def test_a_request_for_one_mode_only_is_beside_the_point_in_any_other():
+    """A lost input asks for HOLD; in RESET something else moves the robot, and the arbiter must not begin to."""
+    lost = AskMode(Mode.HOLD, "the leader is lost", only_in=Mode.HUMAN)
+    for start in (Mode.RESET, Mode.POLICY, Mode.HOLD, Mode.ESTOP):
+        t = Timeline(start=start)
+        decision = t(lost)
+        assert decision.change is None and decision.refusal == "" and t.mode is start
+    t = in_policy()
+    t(driving(0))
+    assert t(lost).change.mode is Mode.HOLD
+    t = Timeline(start=Mode.RESET)
+    assert t(AskMode(Mode.ESTOP, "stop", only_in=Mode.HUMAN)).change.mode is Mode.ESTOP, "an e-stop is always granted"
+
+
 def test_changes_are_numbered_and_carry_one_cause():
     t = Timeline()
     causes = [t(AskMode(Mode.RESET, "a")).change, t(AskMode(Mode.POLICY, "b")).change, t(driving(0)).change]

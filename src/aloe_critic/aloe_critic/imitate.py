@@ -76,7 +76,7 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
         batch = job.replay.batch(obs)
         images = None if batch.images is None else augment(batch.images, light, hyper)
         batch = replace(batch, images=images, state=batch.state + noise)
-        with torch.autocast(hyper.device, torch.bfloat16):
+        with autocast(hyper):
             z = policy.features(batch)
         return policy.flow_loss(
             z.float(), state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn

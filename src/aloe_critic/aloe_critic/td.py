@@ -31,8 +31,8 @@ class ChunkTable:
     windows: Windows
     z: Tensor  # float32 [rows, Z]
     state: Tensor  # float32 [rows, J]
-    max_length: float = 1.0  # control steps by which the windows' rewards are divided
-    failure_cost: float = 0.0  # C_fail, control steps
+    max_length: float  # control steps by which the windows' rewards are divided
+    failure_cost: float  # C_fail, control steps
 
 
 def least_return(gamma: float, table: ChunkTable) -> float:
@@ -191,9 +191,9 @@ def fit_critic(
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table)
     lost = taken_over(w) if hyper.takeover == "never" else None
-    following, going_on = successors(w), None
+    going_on = None
     if hyper.continuation == "segment":
-        executed = data_tokens(policy, critic, table)
+        executed, following = data_tokens(policy, critic, table), successors(w)
         human = w.source == int(Source.HUMAN)
         going_on = human & (following >= 0) & human[following.clamp_min(0)]
 

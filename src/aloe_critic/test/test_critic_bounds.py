@@ -105,23 +105,31 @@ def test_windows_that_a_person_cut_short_are_those_before_the_takeover():
     assert (windows.source[cut] == int(Source.POLICY)).all()
 
 
+def corrected(**overrides):
+    """Setting with four more episodes, with takeovers: job, policy, table, new critic, tokens of the data."""
+    job, policy, _ = setting(gamma=0.99, critic_lr=3e-3, tau=0.05, **overrides)
+    for seed in range(4, 8):
+        job.replay.add(mixed_episode(CONTRACT, seed))
+    windows = job.replay.windows(gamma=0.99, max_length=40, failure_cost=40)
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), 40, 40)
+    critic = new_critic(policy, job.hyper, table)
+    return job, policy, table, critic, data_tokens(policy, critic, table)
+
+
+def mean_q(critic, table, tokens, rows):
+    """Mean over heads and windows `rows`."""
+    with torch.no_grad():
+        return critic(table.z[table.windows.obs[rows]], tokens[rows]).mean().item()
+
+
 def test_a_takeover_says_never_where_that_is_asked_for():
     found = {}
     for takeover in ("bootstrap", "never"):
-        job, policy, _ = setting(takeover=takeover, gamma=0.99, critic_lr=3e-3, tau=0.05)
-        for seed in range(4, 8):
-            job.replay.add(mixed_episode(CONTRACT, seed))
-        windows = job.replay.windows(gamma=0.99, max_length=40, failure_cost=40)
-        table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), 40, 40)
-        critic = new_critic(policy, job.hyper, table)
-        tokens = data_tokens(policy, critic, table)
+        job, policy, table, critic, tokens = corrected(takeover=takeover)
         bank = tokens.new_zeros(job.replay.rows, 1, tokens.shape[-1])
-        bank[windows.obs] = tokens  # a policy that would do in each state what was done
+        bank[table.windows.obs] = tokens  # a policy that would do in each state what was done
         fit_critic(critic, policy, table, bank, job, 300)
-        cut = taken_over(windows)
-        with torch.no_grad():
-            q = critic(table.z[windows.obs[cut]], data_tokens(policy, critic, table, cut.nonzero().squeeze(1)))
-        found[takeover] = q.mean().item()
+        found[takeover] = mean_q(critic, table, tokens, taken_over(table.windows))
     assert found["never"] < found["bootstrap"] - 0.3, found
 
 
@@ -129,19 +137,12 @@ def test_a_correction_is_credited_as_a_whole_where_the_persons_segment_goes_on()
     """The policy of `bank` does nothing that leads anywhere; what the person did ends in success."""
     found = {}
     for continuation in ("policy", "segment"):
-        job, policy, _ = setting(continuation=continuation, gamma=0.99, critic_lr=3e-3, tau=0.05)
-        for seed in range(4, 8):
-            job.replay.add(mixed_episode(CONTRACT, seed))
-        windows = job.replay.windows(gamma=0.99, max_length=40, failure_cost=40)
-        table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), 40, 40)
-        critic = new_critic(policy, job.hyper, table)
-        tokens = data_tokens(policy, critic, table)
+        job, policy, table, critic, tokens = corrected(continuation=continuation)
         bank = tokens.new_full((job.replay.rows, 1, tokens.shape[-1]), 3.0)  # far from all that was ever done
         fit_critic(critic, policy, table, bank, job, 300)
-        corrected = (windows.source == int(Source.HUMAN)) & (windows.episode >= 4)
-        with torch.no_grad():
-            q = critic(table.z[windows.obs[corrected]], tokens[corrected]).mean(0).squeeze(-1)
-        found[continuation] = q[windows.discount[corrected] > 0].mean().item()
+        w = table.windows
+        on_the_way = (w.source == int(Source.HUMAN)) & (w.episode >= 4) & (w.discount > 0)
+        found[continuation] = mean_q(critic, table, tokens, on_the_way)
     assert found["segment"] > found["policy"] + 0.3, found
 
 

@@ -43,7 +43,7 @@ def job_of(*episodes):
 def table_of(job):
     windows = job.replay.windows(gamma=GAMMA, max_length=MAX_LENGTH, failure_cost=COST)
     policy = new_policy(job.contract, job.hyper, job.replay, windows, torch.arange(len(windows))).eval()
-    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state())
+    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), MAX_LENGTH, COST)
     return policy, table, new_critic(policy, job.hyper, table)
 
 

@@ -235,19 +235,24 @@ def test_a_failing_policy_is_reported_and_the_next_joint_state_is_tried(tmp_path
         assert station.chunk(1).stamp == DT
 
 
+def robot_driver(station):
+    """Send a frame and a joint state at 50 Hz, as a driver does; return the clock that stamps them, and the timer."""
+    now = lambda: station.get_clock().now().nanoseconds  # noqa: E731
+
+    def drive():
+        station.frame(stamp=now())
+        station.joints(stamp=now())
+
+    return now, station.create_timer(0.02, drive)
+
+
 def test_on_a_robot_chunks_follow_each_other_early_and_stop_when_input_is_stale(tmp_path):
     """Without lock-step, on the wall clock: joint states at 50 Hz by a timer, as a driver sends them."""
     write_tiny(tmp_path / "checkpoints", "v1", seconds=0.01)
     with running_node(tmp_path, lockstep=False) as (station, _):
         station.reports("policy v1")
         station.task("e1")
-        now = lambda: station.get_clock().now().nanoseconds  # noqa: E731
-
-        def drive():
-            station.frame(stamp=now())
-            station.joints(stamp=now())
-
-        driver = station.create_timer(0.02, drive)
+        now, driver = robot_driver(station)
         station.mode(ControlMode.POLICY)
         station.spinner.until(lambda: len(station.chunks) >= 6, "six chunks")
         starts = [stamps.to_ns(chunk.header.stamp) for chunk in station.chunks]
@@ -267,13 +272,7 @@ def test_on_a_robot_a_slow_policy_is_asked_earlier_and_told_what_will_have_run(t
     with running_node(tmp_path, lockstep=False, inject_delay=0.05) as (station, _):
         station.reports("policy v1")
         station.task("e1")
-        now = lambda: station.get_clock().now().nanoseconds  # noqa: E731
-
-        def drive():
-            station.frame(stamp=now())
-            station.joints(stamp=now())
-
-        driver = station.create_timer(0.02, drive)
+        _, driver = robot_driver(station)
         station.mode(ControlMode.POLICY)
         station.spinner.until(lambda: len(station.chunks) >= 8, "eight chunks")
         pairs = [(a, b) for a, b in itertools.pairwise(map(read, station.chunks)) if b.frozen_steps]
@@ -289,7 +288,7 @@ def test_on_a_robot_a_slow_policy_is_asked_earlier_and_told_what_will_have_run(t
         station.spinner.until(lambda: station.diagnostics, "a report")
         said = {pair.key: pair.value for pair in station.diagnostics[-1].status[0].values}
         assert int(said["delay_steps"]) >= 3 and float(said["age_ms"]) >= 50 and float(said["latency_ms"]) >= 50
-        assert int(said["missed_deadlines"]) >= 0 and said["chunking"] == "receding"
+        assert "missed_deadlines" in said and said["chunking"] == "receding"
         station.destroy_timer(driver)
 
 

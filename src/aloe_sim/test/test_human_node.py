@@ -9,6 +9,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
 
 from aloe_ros import qos, stamps
+from aloe_ros.testing import Spinner
 from aloe_sim.expert import Expert
 from aloe_sim.nodes import privileged
 from aloe_sim.station import Station
@@ -162,3 +163,28 @@ def test_a_takeover_that_moves_nothing_is_let_go_and_tried_again(stage, granted)
     assert [m.buttons[DEADMAN] for m in stage.joy] == [1, 0, 1]
     stage.until(lambda: len(stage.leader) == 2, "the leader again")
     assert {stamps.to_ns(m.header.stamp) for m in stage.leader} == {start}
+
+
+def test_on_the_wall_clock_the_person_looks_at_the_newest_state_and_never_falls_behind(tmp_path):
+    """60 states come while the person is still building the station in mind; on the wall clock 59 of them are past."""
+    station = Station(ROBOT, render=False)
+    station.reset(1)
+    message = privileged.message(privileged.Key(station.task_name, station.level, station.variant))
+    with running(tmp_path, "scripted_human", lockstep=False) as node:
+        spinner = Spinner(node)
+        seen = []
+        node.create_subscription(JointState, "leader/joint_states", seen.append, qos.DEFAULT)
+        states = node.create_publisher(type(message), "sim/state", privileged.QOS)
+        task = node.create_publisher(Task, "task", qos.LATCHED)
+        event = node.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
+        spinner.until(lambda: all(p.get_subscription_count() for p in (states, task, event)), "the person at the robot")
+        task.publish(Task(task="sorting", episode_id="busy", seed=1, supervision="demonstrate"))
+        event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="busy"))
+        for _ in range(60):
+            privileged.fill(message, station.stamp, station)
+            states.publish(message)
+            station.step(station.home)
+        newest = station.stamp - DT
+        spinner.until(lambda: seen and stamps.to_ns(seen[-1].header.stamp) == newest, "the newest state to be answered")
+        assert len(seen) < 10, "what is past is not answered"
+        spinner.close()

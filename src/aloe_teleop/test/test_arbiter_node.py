@@ -258,6 +258,20 @@ def test_a_lifecycle_manager_can_start_and_stop_it(robot, tmp_path):
         robot.spinner.until(lambda: robot.modes[-1].mode == ControlMode.RESET, "it starts afresh")
 
 
+def test_a_hold_asked_for_in_human_only_leaves_a_reset_alone(robot, tmp_path):
+    with arbiter(tmp_path / "log"):
+        robot.connect()
+        ask = lambda only_in: robot.spinner.call(  # noqa: E731
+            robot.set_mode, SetControlMode.Request(mode=ControlMode.HOLD, cause="lost", only_in=only_in)
+        )
+        assert ask(ControlMode.HUMAN).success
+        refused = ask(77)
+        assert not refused.success and "only_in = 77: expected" in refused.message
+        assert robot.modes[-1].mode == ControlMode.RESET
+        assert ask(ControlMode.RESET).success
+        robot.mode(ControlMode.HOLD)
+
+
 def test_a_pad_without_an_estop_button_is_told_at_once(robot, tmp_path):
     log = tmp_path / "log"
     with arbiter(log):

@@ -137,8 +137,9 @@ def updates_per_s(models: Models, episodes: Sequence[EpisodeData], contract: Rob
     replay = Replay(contract, hyper.stride, models.policy.config.text_buckets)
     for episode in episodes:
         replay.add(episode)
-    windows = replay.windows(gamma=hyper.gamma, max_length=400, failure_cost=200)
-    table = ChunkTable(windows, compute_features(models.policy, replay), replay.state())
+    scale = {"max_length": 400.0, "failure_cost": 200.0}  # whatever: the time of an update does not depend on it
+    windows = replay.windows(gamma=hyper.gamma, **scale)
+    table = ChunkTable(windows, compute_features(models.policy, replay), replay.state(), **scale)
     network = new_critic(models.policy, hyper, table)
     job = Job(contract, replay, hyper, lambda *_: None)
     bank = sample_bank(models.policy, network, table, hyper, hyper.bank)

@@ -17,13 +17,13 @@ from aloe_cli.bench.faults_cases import Fault, Places, needs_cable, small_folder
 from aloe_cli.bench.faults_disk import SmallDisk
 from aloe_cli.bench.faults_graph import Processes
 from aloe_cli.bench.faults_link import Cable
-from aloe_cli.bench.faults_policy import write_random
 from aloe_cli.bench.faults_world import Moment, World
 from aloe_core.contract import load_contract
 from aloe_core.episode.bag import read_bag, read_labels
 from aloe_core.episode.data import Outcome
 from aloe_core.episode.recover import Status, recover_folder
 from aloe_core.errors import AloeError
+from aloe_policy.untrained import write_untrained
 from aloe_ros import stamps
 
 _MOMENT = 1.5  # s after the policy or the person began within which a fault strikes
@@ -67,7 +67,7 @@ def live(folder: Path, contract: Path, faults: list[Fault], seed: int) -> list[S
     """Start the graph in `folder`, let the faults strike, and look at what is left; AloeError if it stalls."""
     robot = load_contract(contract)
     rng = random.Random(seed)
-    write_random(folder / "checkpoints", robot)
+    write_untrained(folder / "checkpoints", robot, small=True, critic=False)
     seen: list[Seen] = []
     with ExitStack() as stack:
         try:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from aloe_cli import paths
 from aloe_cli.bench.hardware import hardware
-from aloe_cli.bench.infer_policy import eight_over_one, write_contract, write_policy
+from aloe_cli.bench.infer_policy import eight_over_one, write_contract
 from aloe_cli.bench.infer_rig import Rig, Seen
 from aloe_cli.bench.takeover import start_pose
 from aloe_cli.command import VerbApp
@@ -24,6 +24,7 @@ from aloe_cli.paths import ContractOption
 from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
+from aloe_policy.untrained import write_untrained
 from aloe_ros.testing import node_process, own_domain
 
 app = VerbApp(help="Measure chunk inference through the real nodes.")
@@ -53,7 +54,7 @@ def infer(
         work = Path(folder)
         path = write_contract(paths.contract(contract), work, cameras, pixels, camera_hz)
         robot = load_contract(path)
-        checkpoint = write_policy(work / "checkpoints", robot)
+        checkpoint = write_untrained(work / "checkpoints", robot, near=0.01)
         ratio = eight_over_one(checkpoint, robot)
         seen, said = drive(work, path, robot, minutes * 60, camera_hz, candidates)
     row = report(seen, robot.dt) | {

@@ -1,4 +1,4 @@
-"""What `./aloe bench infer` drives: a contract with cameras of one size and a native policy with random weights."""
+"""What `./aloe bench infer` drives: a contract with cameras of one size; and what eight chunks cost over one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save
 
-from aloe_core.checkpoint import write_checkpoint
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.types import Observation
-from aloe_policy.config import FlowConfig
-from aloe_policy.critic import ChunkCritic, CriticConfig
-from aloe_policy.model import FlowPolicy
-from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, load_runtime
-
-NEAR = 0.01  # rad and m, standard deviation of the chunks about the state they start from
+from aloe_policy.runtime import load_runtime
 
 
 def write_contract(base: Path, work: Path, cameras: int, pixels: int, camera_hz: float) -> Path:
@@ -43,33 +36,6 @@ def write_contract(base: Path, work: Path, cameras: int, pixels: int, camera_hz:
     path.write_text(yaml.safe_dump(document))
     load_contract(path)
     return path
-
-
-def write_policy(root: Path, contract: RobotContract) -> Path:
-    """Write root/v0001-random: policy and critic of the usual size."""
-    torch.manual_seed(0)
-    policy = FlowPolicy(FlowConfig.for_contract(contract))
-    policy.knot_std.fill_(NEAR)
-    grippers = list(policy.config.gripper_dims)
-    middle = torch.tensor((contract.lower + contract.upper) / 2, dtype=torch.float32)
-    policy.knot_mean[:, grippers] = middle[grippers]
-    critic = ChunkCritic(
-        CriticConfig(
-            feature_dim=policy.feature_dim, action_dim=contract.action_dim, steps=contract.chunk.execute
-        )
-    )  # fmt: skip
-    return write_checkpoint(
-        root,
-        "v0001-random",
-        {POLICY_FILE: save(policy.state_dict()), CRITIC_FILE: save(critic.state_dict())},
-        config={"policy": policy.config.model_dump(mode="json"), "critic": critic.config.model_dump(mode="json")},
-        norm={},
-        contract_hash=contract.hash,
-        step=1,
-        parent="",
-        method="random",
-        metrics={},
-    )
 
 
 def eight_over_one(checkpoint: Path, contract: RobotContract, repeats: int = 30) -> float:

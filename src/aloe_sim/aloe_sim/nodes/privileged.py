@@ -17,6 +17,9 @@ QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+NEWEST = QoSProfile(  # for a reader that must not fall behind
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=QOS.reliability, durability=QOS.durability
+)
 _HEAD = ("stamp", "tick", "success", "failure", "stage")
 
 

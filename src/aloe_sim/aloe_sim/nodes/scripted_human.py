@@ -68,7 +68,9 @@ class ScriptedHumanNode(Node):
         self.create_subscription(
             EpisodeEvent, "episode/event", self._on_event, qos.command_subscription(self._lockstep)
         )
-        self.create_subscription(Float64MultiArray, "sim/state", self._on_state, privileged.QOS)
+        # Lock-step waits for an answer to every state; on the wall clock the newest is the only one worth looking at.
+        seen = privileged.QOS if self._lockstep else privileged.NEWEST
+        self.create_subscription(Float64MultiArray, "sim/state", self._on_state, seen)
         self._diagnostics = Diagnostics(self, self._report)
         self._ignored = self._still = 0  # looks since the robot was last seen to follow, and to move
         self.create_timer(LOOK, self._watch_the_robot, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -109,9 +111,9 @@ class ScriptedHumanNode(Node):
     def _on_state(self, msg: Float64MultiArray) -> None:
         state = privileged.read(msg)
         self._still = 0
-        if state.tick == 0:
+        self._mirror(state.key)  # built while nobody waits for it
+        if state.tick == 0 or not self._lockstep:
             self._states.clear()
-            self._mirror(state.key)  # built while nobody waits for it
         self._states.append(state)
         self._look()
 

@@ -186,7 +186,11 @@ class ArbiterNode(AloeLifecycleNode):
         if request.mode not in set(Mode):
             response.message = f"mode = {request.mode}: expected 0 to {max(Mode)} (ControlMode)."
             return response
-        return self._answer(self._update(AskMode(Mode(request.mode), request.cause)), response)
+        if request.only_in != request.ANY and request.only_in not in set(Mode):
+            response.message = f"only_in = {request.only_in}: expected 0 to {max(Mode)} (ControlMode) or ANY."
+            return response
+        only_in = None if request.only_in == request.ANY else Mode(request.only_in)
+        return self._answer(self._update(AskMode(Mode(request.mode), request.cause, only_in)), response)
 
     def _reset_estop(self, _request, response):
         return self._answer(self._update(ResetEstop()), response)

@@ -175,12 +175,15 @@ class TakeoverNode(Node):
         self._commands.publish(msg)
 
     def _ask_hold(self, cause: str) -> None:
-        """Ask for HOLD; on a robot the arbiter also holds by itself, since no further command comes."""
+        """Ask for HOLD if the person still drives: in RESET something else moves the robot, and the arbiter must not.
+
+        On a robot the arbiter also holds by itself, since no further command comes.
+        """
         self._pulse.reset()  # a released command that overtook the request would hand back to the policy
         if not self._modes.service_is_ready():
             self.get_logger().error("No arbiter offers control/set_mode: HOLD was not asked for.")
             return
-        request = SetControlMode.Request(mode=ControlMode.HOLD, cause=cause)
+        request = SetControlMode.Request(mode=ControlMode.HOLD, cause=cause, only_in=ControlMode.HUMAN)
         self._modes.call_async(request).add_done_callback(self._hold_answered)
 
     def _hold_answered(self, future) -> None:
