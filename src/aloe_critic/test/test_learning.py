@@ -13,6 +13,7 @@ from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import make_hyper
+from aloe_critic.imitate import Examples, fit
 from aloe_critic.job import Job
 from aloe_critic.learners import aloe, bc, method
 from aloe_critic.replay import Replay
@@ -75,6 +76,19 @@ def test_cloning_overfits_one_episode_and_follows_the_picture():
     chunk = policy.decode_actions(policy.sample_knots(z, 8), replay.state()[w.obs[start]]).mean(1)
     wanted = w.chunk[start]
     assert (chunk - wanted).abs().max() < 0.35 * (wanted[0] - wanted[1]).abs().max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_encoder_is_fitted_in_the_precision_asked_for(precision):
+    """Where bfloat16 is emulated, an encoder that ignored the setting would take ten times as long."""
+    contract = small_contract()
+    job = job_of(contract, [reach_episode(contract, 1)], precision=precision)
+    windows = job.replay.windows(gamma=1.0, max_length=1, failure_cost=1)
+    policy = bc.new_policy(contract, job.hyper, job.replay, windows, torch.arange(len(windows)))
+    seen = []
+    policy.encoders[0].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    fit(policy, job, Examples(windows, torch.arange(len(windows))), steps=2, lr=1e-3, phase="cloning")
+    assert seen == [precision == "bfloat16"] * 2
 
 
 def test_cloning_without_a_successful_demonstration_says_so():
