@@ -117,6 +117,19 @@ def test_a_flipped_bit_is_told_and_costs_at_most_the_chunk_it_is_in(whole, tmp_p
     assert_only_originals(done.path, whole)
 
 
+@pytest.mark.parametrize("part", ["opcode", "length"])
+def test_what_the_last_chunk_held_is_counted_though_no_chunk_follows_it(whole, tmp_path, part):
+    last = [record for record in whole.records if record.opcode == scan.CHUNK][-1]
+
+    def flip(content: bytearray) -> bytearray:
+        content[place(last, part)] ^= 1
+        return content
+
+    done = recover_bag(whole.copy(tmp_path, flip))
+    assert (done.status, done.messages) == (Status.RECOVERED, whole.total - whole.chunk_messages[-1])
+    assert done.lost_messages == whole.chunk_messages[-1]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @slow
 @given(data=st.data())

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import TypeVar
 
 import rclpy
@@ -111,6 +112,16 @@ def run(
     A lifecycle node is configured and activated first unless `autostart` is false. `close` runs last, after ROS may
     already be shut down, so it must not publish. AloeError prints as one sentence, code 2; SIGINT and SIGTERM are 0.
     """
+    spinning = False
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        # While spinning, rclpy ends the context by itself; an exception raised at any instruction of a callback would
+        # come out of C libraries (EGL, ctypes) as an error of theirs.
+        if not spinning:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupted)  # before `init`, which chains to it
     rclpy.init()
     node: NodeT | None = None
     try:
@@ -121,6 +132,7 @@ def run(
             drop_qos_events(node)
         executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
+        spinning = True
         executor.spin()
     except AloeError as error:
         print(error, file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 1, 2, 3, 4, 5, 
 STATISTICS, METADATA, DATA_END = 11, 12, 15
 _ZSTD_CHUNK = b"\x04\x00\x00\x00zstd"  # the compression field, 36 bytes into a chunk record's body
 _BEFORE_COMPRESSION = 9 + 28
+_DATA_END = struct.pack("<BQ", DATA_END, 4)  # opcode and length
 _MAX_OPCODE = 15
 _head = struct.Struct("<BQ")
 _message = struct.Struct("<HIQQ")
@@ -81,7 +82,7 @@ def walk(file: memoryview) -> Iterator[Record | Damage]:
     while position < size:
         record = _record_at(file, position)
         if record is None:
-            resume = _next_chunk(file, position + 1)
+            resume = _resume(file, position + 1)
             yield Damage(position, resume, "cut off" if resume == size else "not a record")
             position = resume
             continue
@@ -218,16 +219,31 @@ def _plausible(record: Record) -> bool:
     return True
 
 
-def _next_chunk(file: memoryview, position: int) -> int:
-    """Return the offset of the next whole zstd chunk at or after `position`, or the end of the file."""
+def _resume(file: memoryview, position: int) -> int:
+    """Return the offset at or after `position` of the next whole zstd chunk, else of the data's end, else the end."""
     data = bytes(file[position:])
-    found = data.find(_ZSTD_CHUNK)
-    while found >= 0:
-        start = position + found - _BEFORE_COMPRESSION
+    for start in _found(data, _ZSTD_CHUNK):
+        start += position - _BEFORE_COMPRESSION
         if start >= position and file[start] == CHUNK and _record_at(file, start) is not None:
             return start
-        found = data.find(_ZSTD_CHUNK, found + 1)
-    return len(file)
+    # After the last chunk: the statistics behind the data's end say how many messages there were.
+    return next((position + start for start in _found(data, _DATA_END) if _ends(file, position + start)), len(file))
+
+
+def _found(data: bytes, pattern: bytes) -> Iterator[int]:
+    start = data.find(pattern)
+    while start >= 0:
+        yield start
+        start = data.find(pattern, start + 1)
+
+
+def _ends(file: memoryview, position: int) -> bool:
+    """Return whether records without a gap lead from `position` to the end of the file."""
+    while (record := _record_at(file, position)) is not None:
+        position = record.start + 9 + len(record.body)
+        if record.opcode == FOOTER:
+            return bytes(file[position:]) == MAGIC
+    return False
 
 
 def _u32(body: memoryview, position: int) -> int:
