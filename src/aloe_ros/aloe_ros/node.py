@@ -8,18 +8,22 @@ from types import FrameType
 from typing import TypeVar
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import (
+    Executor,
     ExternalShutdownException,
     MultiThreadedExecutor,
     SingleThreadedExecutor,
 )
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from aloe_core.errors import AloeError
 from aloe_ros.parameters import declare
 
 NodeT = TypeVar("NodeT", bound=Node)
+HEARING = 0.1  # s; a signal is heard so late at most
 
 
 class AloeLifecycleNode(LifecycleNode):
@@ -101,6 +105,35 @@ def drop_qos_events(node: Node) -> None:
             handler.destroy()
 
 
+class Stopping:
+    """SIGINT and SIGTERM, heard between callbacks.
+
+    An exception raised at any instruction of a callback comes out of C libraries (EGL, ctypes) as an error of theirs,
+    and rclpy's own handlers take the context away under a callback that publishes.
+    """
+
+    def __init__(self) -> None:
+        self.interrupts = True  # while nothing spins, a signal ends what is going on, e.g. the loading of a model
+        self._told = False
+        heard = threading.current_thread() is threading.main_thread()  # others cannot set handlers
+        self.rclpy_handlers = SignalHandlerOptions.NO if heard else None
+        for number in (signal.SIGINT, signal.SIGTERM) if heard else ():
+            signal.signal(number, self._tell)
+
+    def spin(self, executor: Executor, node: Node) -> None:
+        """Run callbacks until a signal comes; those that run then are finished."""
+        # Python hears signals between two of its instructions only, and the executor waits in C: so it must wake.
+        node.create_timer(HEARING, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.interrupts = False
+        while not self._told and node.context.ok():
+            executor.spin_once()
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told = True
+        if self.interrupts:
+            raise KeyboardInterrupt
+
+
 def run(
     make_node: Callable[[], NodeT],
     *,
@@ -109,20 +142,11 @@ def run(
 ) -> int:
     """Spin a node until it is told to stop and return the exit code.
 
-    A lifecycle node is configured and activated first unless `autostart` is false. `close` runs last, after ROS may
-    already be shut down, so it must not publish. AloeError prints as one sentence, code 2; SIGINT and SIGTERM are 0.
+    A lifecycle node is configured and activated first unless `autostart` is false. SIGINT and SIGTERM let running
+    callbacks finish with ROS still up, then `close` runs; both are 0. AloeError prints as one sentence, code 2.
     """
-    spinning = False
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        # While spinning, rclpy ends the context by itself; an exception raised at any instruction of a callback would
-        # come out of C libraries (EGL, ctypes) as an error of theirs.
-        if not spinning:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupted)  # before `init`, which chains to it
-    rclpy.init()
+    stopping = Stopping()
+    rclpy.init(signal_handler_options=stopping.rclpy_handlers)
     node: NodeT | None = None
     try:
         node = make_node()
@@ -132,17 +156,14 @@ def run(
             drop_qos_events(node)
         executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
-        spinning = True
-        executor.spin()
+        stopping.spin(executor, node)
     except AloeError as error:
         print(error, file=sys.stderr, flush=True)
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     finally:
-        # A second Ctrl-C must not interrupt what ends here, e.g. the recorder closing its bag.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stopping.interrupts = False  # a second Ctrl-C must not break off what ends here, e.g. a bag being closed
         if node is not None:
             if close is not None:
                 close(node)

@@ -44,28 +44,32 @@ def test_second_sigint_does_not_interrupt_the_closing():
 IN_A_CALLBACK = """
 import sys
 from rclpy.node import Node
+from std_msgs.msg import Empty
 from aloe_ros.node import run
 
 class Working(Node):
     def __init__(self):
         super().__init__("working")
+        self.publisher = self.create_publisher(Empty, "done", 1)
         self.create_timer(0.01, self.work)
 
     def work(self):
         print("ready", flush=True)
         sys.stdin.readline()  # where the signal comes
+        self.publisher.publish(Empty())
         print("whole", flush=True)
 
 sys.exit(run(Working))
 """
 
 
-def test_sigint_lets_the_callback_finish_that_it_comes_in():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_callback_finish_that_it_comes_in_and_publish(number):
     with subprocess.Popen(
         [sys.executable, "-c", IN_A_CALLBACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, _ = process.communicate("go on\n", timeout=30)
         assert out.startswith("whole\n")
         assert process.returncode == 0
