@@ -49,6 +49,7 @@ FAULT = Fault("a node killed", lambda *_: None, "died", limit=0.5)
         ({"held": 0.7}, "held after 0.700 s"),
         ({"said": ""}, "nobody was told"),
         ({"jumps": 1}, "1 steps over the slew limit"),
+        ({"stalled": "not within 100 s: the bag is saved"}, "stalled: not within 100 s: the bag is saved"),
         ({"saved": 3, "lost": 1}, "1 of 3 finished episodes are lost"),
         ({"torn": 1}, "0 of 1 torn episodes were recovered"),
         ({"torn": 1, "recovered": 1, "lost_seconds": 9.0}, "9.00 s of the torn episode"),
@@ -71,4 +72,6 @@ def test_the_page_shows_the_sentence_without_its_command_line_and_what_was_skipp
     assert (rows[0]["trials"], rows[0]["held_s_median"], rows[0]["held_s_max"], rows[0]["told"]) == (2, 0.3, 0.4, 2)
     text = page(rows, Damage(), "a machine", 0.1)
     assert "a_node: process has died [pid 1, exit code -9]." in text and "cmd" not in text
+    assert "No promise was broken." in text
+    assert "* a node killed: nobody was told" in page(summary([Seen(FAULT)], 0.1), Damage(), "a machine", 0.1)
     assert "| a link cut | 0 | | | | | | | skipped: No link can be cut here. |" in text

@@ -58,7 +58,7 @@ def _sentence(said: str) -> str:
 def page(rows: list[dict[str, Any]], bags: Damage, hardware: str, slack: float) -> str:
     """Return docs/results/faults.md."""
     head = _HEAD.format(hardware=hardware, slack=slack)
-    return "\n".join([head, "", *_COLUMNS, *map(_line, rows), "", _bags(bags), ""])
+    return "\n".join([head, "", *_COLUMNS, *map(_line, rows), "", _problems(rows), "", _bags(bags), ""])
 
 
 _HEAD = """# Fault matrix
@@ -85,13 +85,21 @@ def _line(row: dict[str, Any]) -> str:
     limit = f"{row['limit_s']:g} {row['clock'][0]}" if row["limit_s"] is not None else "-"
     torn = f"{row['torn']} / {row['recovered']}" + (f", {row['torn_lost_s_max']} s" if row["torn"] else "")
     held = f"{row['held_s_median']}, {row['held_s_max']}" if row["limit_s"] is not None else "-"
-    said = row["said"].replace("|", "/")
-    said = said if len(said) <= _SENTENCE else said[:_SENTENCE] + " …"
     return (
         f"| {row['fault']} | {row['trials']} | {held} | {limit} "
         f"| {row['steps_over_slew_limit']} | {row['finished']} / {row['lost']} | {torn} "
-        f"| {row['told']} of {row['trials']} | {said} |"
+        f"| {row['told']} of {row['trials']} | {_shortened(row['said'])} |"
     )
+
+
+def _problems(rows: list[dict[str, Any]]) -> str:
+    found = [f"* {row['fault']}: {_shortened(problem)}" for row in rows for problem in row.get("problems", ())]
+    return "\n".join(["Broken promises:", "", *found]) if found else "No promise was broken."
+
+
+def _shortened(said: str) -> str:
+    said = said.replace("|", "/")
+    return said if len(said) <= _SENTENCE else said[:_SENTENCE] + " …"
 
 
 def _bags(bags: Damage) -> str:

@@ -48,6 +48,7 @@ class Seen:
     torn: int = 0
     recovered: int = 0
     lost_seconds: float = 0.0  # of the torn episode
+    stalled: str = ""  # what did not happen afterwards; the rest of this life was not tried
 
     def problems(self, slack: float) -> list[str]:
         """Return what breaks a promise; `slack` (s) is what a busy machine may add to a time limit."""
@@ -55,6 +56,7 @@ class Seen:
         checks = {
             f"held after {self.held:.3f} s, {limit} s are allowed": limit is not None and self.held > limit + slack,
             "nobody was told": not self.said,
+            f"stalled: {self.stalled}": bool(self.stalled),
             f"{self.jumps} steps over the slew limit": self.jumps > 0,
             f"{self.lost} of {self.saved} finished episodes are lost": self.lost > 0,
             f"{self.recovered} of {self.torn} torn episodes were recovered": self.recovered != self.torn,
@@ -92,6 +94,8 @@ def live(folder: Path, contract: Path, faults: list[Fault], seed: int) -> list[S
                 seen.append(Seen(fault, skipped=no_disk))
                 continue
             seen.append(_strike(world, fault, places, rng, 1000 * seed + number))
+            if seen[-1].stalled:
+                break
         processes.__exit__()
         _look_at_bags(world, folder, seen)
     return seen
@@ -116,8 +120,11 @@ def _strike(world: World, fault: Fault, places: Places, rng: random.Random, seed
     if fault.relieve is not None:
         fault.relieve(world, places)
     result = Seen(fault, said=world.heard(re.compile(fault.said).search, _TOLD))
-    if not fault.ends:
-        _go_on(world, fault)
+    try:
+        if not fault.ends:
+            _go_on(world, fault)
+    except AssertionError as error:  # how a Spinner says that something did not happen in time
+        result.stalled = " ".join(str(error).split())
     moments = world.commanded if fault.silent else world.driven
     result.held = _lasted(moments, begun, over, stamp=fault.robot_time)
     result.rest = _lasted(world.moved, begun, over)

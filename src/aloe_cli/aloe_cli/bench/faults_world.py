@@ -22,6 +22,7 @@ from aloe_ros.testing import Spinner
 
 _STILL = 1e-3  # rad between two joint states; less is no motion
 _TASK = ("sorting", "easy")
+PATIENCE = 100.0  # s; longer than the nodes' own time-outs (60 s), whose sentences say what was waited for
 
 
 class Moment(NamedTuple):
@@ -84,7 +85,7 @@ class World(Node):
 
     # Waiting ------------------------------------------------------------------------------------------------------
 
-    def until(self, condition: Callable[[], object], what: str, timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
         try:
             self._spinner.until(condition, what, timeout)
         except AssertionError as error:
