@@ -19,7 +19,7 @@ class Served:
         with log.open("ab") as errors:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.process.stdout.readline()  # the first that it prints
         found = re.search(r"ws://\S+", line)
         assert found, f"{line!r}; {log.read_text()}"
         self.url, self.line = found[0], line

@@ -1,9 +1,12 @@
 """Names and layout of a policy server: what it is sent, what its numbers mean."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 
+from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
 from aloe_core.types import Observation
 from aloe_policy.remote.mapping import Mapping, default_mapping, load_mapping
@@ -113,6 +116,18 @@ def test_a_longer_chunk_is_cut_to_the_horizon():
 def test_what_cannot_be_a_chunk_is_refused_in_a_sentence(rows, said):
     with pytest.raises(AloeError, match=said):
         positions({}, rows)
+
+
+def test_the_mapping_for_openpis_aloha_has_its_gripper_scale_both_ways():
+    root = Path(__file__).parents[3]
+    contract = load_contract(root / "config/robots/aloha_sim.yaml")
+    aloha = Translator(load_mapping(root / "config/servers/openpi_aloha_sim.yaml", contract), contract)
+    state = ((contract.lower + contract.upper) / 2).astype(np.float32)
+    state[contract.joint_names.index("left_gripper")] = 0.058
+    request = aloha.observation(Observation(0, {"top": np.zeros((96, 96, 3), np.uint8)}, state, ""))
+    assert request["images"]["cam_high"].shape == (3, 224, 224)
+    assert request["state"][6] == pytest.approx(1.0, abs=1e-3), "open"
+    np.testing.assert_allclose(aloha.positions(np.tile(request["state"], (50, 1)), state, "It")[-1], state, atol=1e-6)
 
 
 @pytest.mark.parametrize(
