@@ -1,4 +1,4 @@
-"""Saves a small policy with random weights as LeRobot does: save_random.py KIND DIR, in LeRobot's environment.
+"""Saves a small policy with random weights as LeRobot does: save_random.py DIR KIND..., in LeRobot's environment.
 
 What comes from a hub otherwise, the backbone's configuration and its tokenizer, is made here.
 """
@@ -132,7 +132,8 @@ def _backbone(folder: Path) -> Path:
 KINDS = {"act": act, "smolvla": smolvla, "pi0": pi0}
 
 
-def main(kind: str, folder: Path) -> None:
+def save(kind: str, folder: Path) -> None:
+    folder.mkdir()
     torch.manual_seed(0)
     config = make_policy_config(kind, **COMMON, **KINDS[kind](folder))
     policy = get_policy_class(kind)(config)
@@ -142,4 +143,5 @@ def main(kind: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    for name in sys.argv[2:]:
+        save(name, Path(sys.argv[1]) / name)

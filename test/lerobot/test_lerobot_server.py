@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,7 @@ STATE = np.array([0.5, -1.0], np.float32)
 VERB = [sys.executable, "-m", "aloe_cli", "policy-server", "--port", "0", "--lerobot"]
 KINDS = ["act", "smolvla"]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)  # importing LeRobot takes half a minute where others compute
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,15 +43,13 @@ def offline():
 def saved(tmp_path_factory, offline):
     """A folder with a policy of each kind."""
     folder = tmp_path_factory.mktemp("lerobot")
-    for kind in KINDS:
-        (folder / kind).mkdir()
-        run("save_random.py", kind, folder / kind)
+    run("save_random.py", folder, *KINDS)
     return folder
 
 
 def run(script: str, *arguments: object) -> str:
     command = [str(lerobot.interpreter()), str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, env=lerobot.environment(), capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, env=lerobot.environment(), capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -111,30 +108,22 @@ def test_an_observation_that_does_not_fit_is_refused_in_a_sentence(saved, tmp_pa
             connection.close()
 
 
-def broken(saved: Path, target: Path, script: str) -> str:
-    """Copy ACT, run a line of Python on the weights `w` and the path `p`, and return what the server says of it."""
-    shutil.copytree(saved / "act", target)
-    code = (
-        "import sys, torch; from safetensors.torch import load_file, save_file; from pathlib import Path;"
-        f"p = Path(sys.argv[1]) / 'model.safetensors'; w = load_file(p); {script}"
-    )
-    command = [str(lerobot.interpreter()), "-c", code, str(target)]
-    subprocess.run(command, env=lerobot.environment(), check=True, timeout=300)
-    done = subprocess.run([*VERB, str(target)], capture_output=True, text=True, timeout=300, env=dict(os.environ))
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr.strip().splitlines()[-1]
+def test_a_policy_that_is_not_whole_is_refused_with_what_is_wrong(saved, tmp_path):
+    said = json.loads(run("load_broken.py", saved / "act", tmp_path))
+    for case, expected in {
+        "a weight is missing": "model.action_head.bias",
+        "a weight is not finite": "model.action_head.bias holds values that are not finite",
+        "a weight has another shape": "size mismatch",
+        "the weights are torn": "LeRobot cannot load it",
+        "no weights": "no such file",
+        "no processor": "LeRobot cannot load it",
+        "a weight is another": "did not arrive in the model",
+    }.items():
+        assert expected in said[case], (case, said[case])
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        ("w.pop('model.action_head.bias'); save_file(w, p)", "model.action_head.bias"),
-        ("w['model.action_head.bias'][0] = float('nan'); save_file(w, p)", "not finite"),
-        ("w['model.action_head.bias'] = torch.zeros(9); save_file(w, p)", "size mismatch"),
-        ("p.write_bytes(p.read_bytes()[:1000])", "LeRobot cannot load it"),
-        ("p.unlink()", "no such file"),
-        ("(p.parent / 'policy_preprocessor.json').unlink()", "LeRobot cannot load it"),
-    ],
-)
-def test_a_policy_that_is_not_whole_is_refused(saved, tmp_path, script, said):
-    assert said in broken(saved, tmp_path / "broken", script)
+def test_a_folder_without_weights_ends_the_server_with_a_sentence(saved, tmp_path):
+    shutil.copytree(saved / "act", tmp_path / "act")
+    (tmp_path / "act" / "model.safetensors").unlink()
+    done = subprocess.run([*VERB, str(tmp_path / "act")], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 2 and "no such file" in done.stderr and "Traceback" not in done.stderr

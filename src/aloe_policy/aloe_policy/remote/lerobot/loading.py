@@ -44,15 +44,15 @@ def load(directory: Path, device: str) -> LeRobotPolicy:
             before, after = make_pre_post_processors(
                 config, str(directory), preprocessor_overrides=override, postprocessor_overrides=override
             )
-        _check_weights(model, weights)
+        check_weights(model, weights)
     except (*MODEL_ERRORS, ImportError, SafetensorError) as error:
         text = " ".join(str(error).split())[:400]
         raise AloeError(f"{directory}: LeRobot cannot load it ({type(error).__name__}: {text}).") from error
     return LeRobotPolicy(model.eval(), before, after, f"{config.type}-{_digest(weights)}")
 
 
-def _check_weights(model: torch.nn.Module, file: Path) -> None:
-    """Every weight must have come from the file: LeRobot's pi0 goes on with random ones where it cannot read it."""
+def check_weights(model: torch.nn.Module, file: Path) -> None:
+    """AloeError unless every weight is that of `file`: LeRobot's pi0 keeps random ones where it cannot read it."""
     state = model.state_dict()
     arrived: set[int] = set()
     with safe_open(file, "pt") as saved:
