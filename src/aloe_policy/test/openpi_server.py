@@ -38,7 +38,7 @@ def infer(obs: dict) -> dict:
     elif prompt == "error":
         raise KeyError("observation/wrist_image")
     elif prompt == "slow":
-        time.sleep(1.0)
+        time.sleep(4.0)
     elif prompt == "die":
         os._exit(1)
     elif prompt == "text":

@@ -23,7 +23,7 @@ def test_a_policy_server_drives_is_lost_and_drives_again(tmp_path):
     """Lock-step, one story: not there, there, killed, there again; an announcement never replaces it."""
     with openpi(tmp_path / "first.log") as first:
         first.end()
-        given = {"remote_url": first.url, "remote_timeout": 0.5}
+        given = {"remote_url": first.url, "remote_timeout": 5.0}
         with running_node(tmp_path, **given) as (station, root):
             station.reports("cannot connect")
             station.announce(write_tiny(root, "v1"))
@@ -60,7 +60,7 @@ def says(station, key, value):
 def test_a_server_that_hangs_holds_up_nothing_but_its_chunk(tmp_path):
     """On the wall clock: the node goes on reporting and ends when it is told to, whatever the server does."""
     with openpi(tmp_path / "log.server") as server:
-        given = {"lockstep": False, "remote_url": server.url, "remote_timeout": 0.5}
+        given = {"lockstep": False, "remote_url": server.url, "remote_timeout": 1.0}
         with running_node(tmp_path, **given) as (station, _):
             station.spinner.until(lambda: says(station, "server", "connected"), "connected")
             station.task("e1")
@@ -68,7 +68,7 @@ def test_a_server_that_hangs_holds_up_nothing_but_its_chunk(tmp_path):
             station.mode(ControlMode.POLICY)
             station.spinner.until(lambda: len(station.chunks) >= 4, "four chunks")
             os.kill(server.process.pid, signal.SIGSTOP)
-            station.reports("no answer within 0.5 s")
+            station.reports("no answer within 1 s")
             count = len(station.chunks)
             os.kill(server.process.pid, signal.SIGCONT)
             station.spinner.until(lambda: len(station.chunks) >= count + 2, "chunks again")

@@ -42,7 +42,7 @@ class Client:
         self._changed = threading.Condition()
         self.crashes: list[Exception] = []
         self.runtime = RemoteRuntime(
-            RemoteOptions(url, **{"timeout": 0.5, "warm_up": 20.0} | options),
+            RemoteOptions(url, **{"timeout": 1.5, "warm_up": 60.0} | options),
             contract or tiny_contract(),
             mapping,
             changed=self._notify,
@@ -53,7 +53,7 @@ class Client:
         with self._changed:
             self._changed.notify_all()
 
-    def until(self, condition, what: str, timeout: float = 20.0) -> None:
+    def until(self, condition, what: str, timeout: float = 60.0) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, timeout), f"{what}: {self.runtime.problem} {self.crashes}"
 
@@ -127,10 +127,10 @@ def test_a_slow_answer_is_not_waited_for_nor_taken_for_that_of_the_next_request(
     with Client(server.url) as client:
         runtime = client.connected()
         start = time.monotonic()
-        with pytest.raises(AloeError, match=r"no answer within 0\.5 s"):
+        with pytest.raises(AloeError, match=r"no answer within 1\.5 s"):
             runtime.infer(observation("slow"))
-        assert time.monotonic() - start < 0.9
-        with pytest.raises(AloeError, match=r"no answer within 0\.5 s"):
+        assert time.monotonic() - start < 3.5
+        with pytest.raises(AloeError, match=r"no answer within 1\.5 s"):
             runtime.infer(observation())
         moved = observation(state=STATE + 0.1)
         np.testing.assert_allclose(client.connected().infer(moved).chunk.actions[0], STATE + 0.11, rtol=1e-5)
@@ -146,7 +146,7 @@ def test_a_server_killed_while_it_computes_is_told_at_once_and_its_successor_dri
         start = time.monotonic()
         with pytest.raises(AloeError, match="cannot connect"):
             runtime.infer(observation())
-        assert time.monotonic() - start < 0.1, "no waiting for a connection"
+        assert time.monotonic() - start < 0.5, "no waiting for a connection"
         with openpi(tmp_path / "second.log", server.port):
             client.connected().infer(observation())
 
@@ -160,14 +160,14 @@ def test_an_idle_server_that_is_killed_is_noticed_without_a_request(server):
 
 def test_a_server_that_does_not_even_read_is_given_up_in_time(server):
     """Stopped, with a request larger than the buffers of the sockets."""
-    camera = {"key": "observation/front", "size": [3000, 3000]}
-    with Client(server.url, mapping=Mapping.model_validate({"cameras": {"front": camera}}), timeout=2.0) as client:
+    camera = {"key": "observation/front", "size": [1500, 1500]}
+    with Client(server.url, mapping=Mapping.model_validate({"cameras": {"front": camera}}), timeout=5.0) as client:
         runtime = client.connected()
         os.kill(server.process.pid, signal.SIGSTOP)
         start = time.monotonic()
         with pytest.raises(AloeError, match="Policy server"):
             runtime.infer(observation())
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 15
         os.kill(server.process.pid, signal.SIGCONT)
         client.connected()
 
@@ -212,7 +212,7 @@ def test_a_checkpoint_behind_the_server_answers_as_it_does_in_process(checkpoint
     directory, path = checkpoint
     torch.set_num_threads(1)
     here = load_runtime(directory, load_contract(path), candidates=5)
-    with native(directory, path, tmp_path / "log") as server, Client(server.url, candidates=5, timeout=5.0) as client:
+    with native(directory, path, tmp_path / "log") as server, Client(server.url, candidates=5, timeout=30.0) as client:
         assert server.line.startswith("policy-server: v7 on ws://127.0.0.1:")
         runtime = client.connected()
         for number in range(3):
@@ -238,7 +238,7 @@ def test_real_time_chunking_works_through_the_server(checkpoint, tmp_path):
     obs = observation(plan=Plan(np.full((6, 2), 0.3, np.float32), 3))
     with (
         native(directory, path, tmp_path / "log", "--chunking", "rtc") as server,
-        Client(server.url, candidates=1, chunking="rtc", timeout=5.0) as client,
+        Client(server.url, candidates=1, chunking="rtc", timeout=30.0) as client,
     ):
         got, expected = client.connected().infer(obs), here.infer(obs)
         assert got.chunk.frozen_steps == 3 and (got.chunk.actions[:3] == np.float32(0.3)).all()
@@ -275,13 +275,13 @@ def test_a_bad_observation_is_refused_by_the_server_and_others_go_on(checkpoint,
         ([1, 2], "a list: expected a dict"),
     ]
     with native(directory, path, tmp_path / "log", "--chunking", "rtc") as server:
-        first = Connection(server.url, 20.0)
+        first = Connection(server.url, 60.0)
         for bad, said in cases:
-            other = Connection(server.url, 20.0)
+            other = Connection(server.url, 60.0)
             with pytest.raises(AloeError, match=said):
-                other.request(bad, 20.0)
+                other.request(bad, 60.0)
             other.close()
-        two = [first.request(good, 20.0)["actions"] for _ in range(2)]
+        two = [first.request(good, 60.0)["actions"] for _ in range(2)]
         assert two[0].shape == (8, 2) and not np.array_equal(*two), "without a seed every answer is sampled anew"
         first.close()
 

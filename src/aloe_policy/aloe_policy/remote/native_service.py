@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ class NativeService:
     """
 
     def __init__(self, runtime: FlowRuntime, contract: RobotContract) -> None:
-        check_inference(runtime.infer(synthetic(contract)), contract, runtime.version)
+        for plan in (None, _resting(contract)):  # the first one of either kind takes long, and nobody waits yet
+            inference = runtime.infer(replace(synthetic(contract), plan=plan))
+            check_inference(inference, contract, runtime.version)
         self._runtime, self._contract = runtime, contract
         self._seed, self._numbers = secrets.randbits(32), itertools.count()
         self.offer = ServerOffer(
@@ -76,6 +78,10 @@ class NativeService:
             chunk_number=next(self._numbers) if number is None else number,
             plan=_plan(given),
         )
+
+
+def _resting(contract: RobotContract) -> Plan:
+    return Plan(np.tile(synthetic(contract).state, (contract.chunk.horizon - contract.chunk.execute or 1, 1)), 1)
 
 
 def _plan(given: dict[str, Any]) -> Plan | None:

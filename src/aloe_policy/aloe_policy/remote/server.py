@@ -39,7 +39,8 @@ class PolicyServer:
 
     def __init__(self, service: PolicyService, host: str = "127.0.0.1", port: int = 8000) -> None:
         self._service = service
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # one inference at a time
+        self._open: set[ServerConnection] = set()
         try:
             self._server: Server = serve(
                 self._serve, host, port, compression=None, max_size=wire.MAX_BYTES, process_request=_health
@@ -53,13 +54,16 @@ class PolicyServer:
         self._server.serve_forever()
 
     def shutdown(self) -> None:
-        """Take no more requests and wait for what has begun."""
+        """Take no more requests; what has begun is finished, but no longer sent."""
         self._server.shutdown()
+        for connection in list(self._open):  # websockets below 17, all that Python 3.10 gets, leaves them open
+            connection.close(CloseCode.GOING_AWAY)
 
     def _serve(self, connection: ServerConnection) -> None:
         host, port = connection.remote_address[:2]
         client = f"{host}:{port}"
         log.info("%s connected", client)
+        self._open.add(connection)
         try:
             connection.send(wire.pack(self._service.offer.as_metadata()))
             before: float | None = None
@@ -73,6 +77,8 @@ class PolicyServer:
             _report(connection, client, str(error), str(error))
         except Exception as error:  # noqa: BLE001  one client's defect must not end the server of the others
             _report(connection, client, traceback.format_exc(), f"{type(error).__name__}: {error}")
+        finally:
+            self._open.discard(connection)
         log.info("%s disconnected", client)
 
     def _answer(self, data: bytes | str, before: float | None) -> bytes:
