@@ -5,7 +5,6 @@ What comes from a hub otherwise, the backbone's configuration and its tokenizer,
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -53,21 +52,6 @@ def smolvla(folder: Path) -> dict:
         "num_steps": 2,
         "max_state_dim": 8,
         "max_action_dim": 8,
-    }
-
-
-def pi0(folder: Path) -> dict:
-    """The smallest that LeRobot builds: its vision tower and vocabulary have one size, 1.5 billion weights in all."""
-    _tokenizer().save_pretrained(folder / "tokenizer")
-    module = importlib.import_module("lerobot.policies.pi0.processor_pi0")  # it names a tokenizer of the hub
-    step = module.TokenizerProcessorStep
-    module.TokenizerProcessorStep = lambda **given: step(**given | {"tokenizer_name": str(folder / "tokenizer")})
-    return {
-        "n_action_steps": HORIZON,
-        "paligemma_variant": "gemma_300m",
-        "dtype": "bfloat16",
-        "num_inference_steps": 2,
-        "image_resolution": (56, 56),
     }
 
 
@@ -129,7 +113,7 @@ def _backbone(folder: Path) -> Path:
     return folder
 
 
-KINDS = {"act": act, "smolvla": smolvla, "pi0": pi0}
+KINDS = {"act": act, "smolvla": smolvla}
 
 
 def save(kind: str, folder: Path) -> None:
