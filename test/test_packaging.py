@@ -27,6 +27,7 @@ KEYS = {
     "matplotlib": "python3-matplotlib",
     "mcap": "python3-mcap-pip",
     "mink": "python3-mink-pip",
+    "msgpack": "python3-msgpack",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
     "ogbench": "python3-ogbench-pip",
@@ -41,6 +42,7 @@ KEYS = {
     "torch": "python3-torch-pip",
     "transforms3d": "python3-transforms3d",
     "typer": "python3-typer-pip",
+    "websockets": "python3-websockets-pip",
     "yaml": "python3-yaml",
     "zstandard": "python3-zstandard-pip",
 }

@@ -14,6 +14,7 @@ VERBS = {
     "train": "Train a policy and its critic from a folder of bags.",
     "eval": "Measure the success rate of a policy on the simulator.",
     "bench": "Measure how fast things are and how well they learn.",
+    "policy-server": "Serve a policy to robots that have no room for it.",
     "checkpoint": "List, show, promote and roll back checkpoints.",
 }
 HIDDEN = {"docs": "Write the generated parts of the documentation."}  # for developers of the suite

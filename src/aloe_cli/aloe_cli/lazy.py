@@ -14,7 +14,7 @@ from aloe_cli.command import missing_module, report
 
 
 def lazy_app(package: str, summaries: Mapping[str, str], hidden: Mapping[str, str], **settings: Any) -> typer.Typer:
-    """Return an application whose commands are the modules of `package` of that name, each with a typer `app`.
+    """Return an application whose commands are the modules of `package` of that name (- as _), each with a typer `app`.
 
     The summaries are what its help lists; `hidden` commands run but are not listed.
     """
@@ -35,7 +35,7 @@ def lazy_app(package: str, summaries: Mapping[str, str], hidden: Mapping[str, st
 def load(package: str, name: str) -> Any:
     """Import a command's module and return the command; exits with one sentence if a dependency is missing."""
     try:
-        module = importlib.import_module(f"{package}.{name}")
+        module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         raise SystemExit(
             report(missing_module(error), as_json="--json" in sys.argv, debug="--debug" in sys.argv)

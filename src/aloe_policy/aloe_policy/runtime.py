@@ -109,15 +109,17 @@ class FlowRuntime:
         self._upper = torch.tensor(contract.upper, dtype=torch.float32, device=self.device)
 
     @torch.inference_mode()
-    def infer(self, obs: Observation) -> Inference:
-        """Return the chunk to run; AloeError if the observation does not fit the contract."""
+    def infer(self, obs: Observation, candidates: int | None = None) -> Inference:
+        """Return the chunk to run; AloeError if the observation does not fit the contract.
+
+        `candidates` asks for fewer samples than the runtime was made for.
+        """
         start = time.perf_counter()
         batch = self._batch(obs)
-        generator = torch.Generator(self.device).manual_seed((obs.seed * 1_000_003 + obs.chunk_number) % 2**63)
         z = self.policy.features(batch)
         prefix = self._prefix(obs)
-        chunks = self.native.sample(batch, self.candidates, prefix, z=z, generator=generator)
-        chunks = chunks.clamp(self._lower, self._upper)
+        count = min(self.candidates, candidates or self.candidates)
+        chunks = self._sample(obs, batch, z, count, prefix)
         best, value = self._choose(z, batch, chunks)
         actions = chunks[0, best].cpu().numpy()
         if not np.isfinite(actions).all():
@@ -131,7 +133,20 @@ class FlowRuntime:
             policy_version=self.version,
             frozen_steps=prefix.frozen if prefix is not None else 0,
         )
-        return Inference(chunk, value, self.candidates, time.perf_counter() - start)
+        return Inference(chunk, value, count, time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def sample(self, obs: Observation, n: int) -> np.ndarray:
+        """Return n chunks for one observation, joint positions float32 [n, H, A]; nothing is chosen among them."""
+        batch = self._batch(obs)
+        return self._sample(obs, batch, self.policy.features(batch), n, self._prefix(obs))[0].cpu().numpy()
+
+    def _sample(
+        self, obs: Observation, batch: ObsBatch, z: torch.Tensor, n: int, prefix: Prefix | None
+    ) -> torch.Tensor:
+        generator = torch.Generator(self.device).manual_seed((obs.seed * 1_000_003 + obs.chunk_number) % 2**63)
+        chunks = self.native.sample(batch, n, prefix, z=z, generator=generator)
+        return chunks.clamp(self._lower, self._upper)
 
     def _prefix(self, obs: Observation) -> Prefix | None:
         if obs.plan is None or self.native.chunking.mode == "receding":

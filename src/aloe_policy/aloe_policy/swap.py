@@ -47,6 +47,7 @@ class CheckpointSwapper:
         self._loading = threading.Lock()
         self._previous: Loaded | None = None
         self._abandoned: str | None = None  # version the operator rolled back from
+        self._awaited: str | None = None  # policy server that is to drive, once it is there
         self.current: Loaded | None = None
         self.pinned = False
         self.recorded: Observation | None = None  # set by the owner: a real observation for the next dry run
@@ -56,16 +57,29 @@ class CheckpointSwapper:
         with self._loading:
             loaded = self._swap(self._check(uri, sha256))
             self.pinned = pin
-            self._abandoned = None
+            self._abandoned = self._awaited = None
             return loaded
+
+    def wait_for(self, server: str) -> None:
+        """The policy behind address `server` is to drive: announcements are refused, before it is there too."""
+        self._awaited, self.pinned = server, True
+
+    def adopt(self, runtime: PolicyRuntime) -> Loaded | None:
+        """Take the policy that was waited for, which has passed every check; None if it is no longer wanted."""
+        with self._loading:
+            if self._awaited is None:
+                return None
+            self._awaited = None
+            return self._swap(Loaded(runtime, Path(), 0.0))
 
     def announce(self, uri: str, sha256: str, version: str) -> Loaded:
         """Trainer's announcement; refused while pinned, and for the version the operator rolled back from."""
         with self._loading:
             if self.current is not None and self.current.version == version:
                 return self.current
-            if self.pinned and self.current is not None:
-                raise AloeError(f"Checkpoint {version}: refused, {self.current.version} is pinned; load it to unpin.")
+            pinned = self._awaited or (self.current.version if self.current is not None else None)
+            if self.pinned and pinned:
+                raise AloeError(f"Checkpoint {version}: refused, {pinned} is pinned; load it to unpin.")
             if version == self._abandoned:
                 raise AloeError(f"Checkpoint {version}: refused, it was rolled back; load it explicitly to use it.")
             return self._swap(self._check(uri, sha256))

@@ -9,7 +9,7 @@ if importlib.util.find_spec("rclpy"):
 
     own_domain()
 else:  # the policy works without ROS; its nodes do not
-    collect_ignore = ["test_policy_node.py", "test_camera_node.py"]
+    collect_ignore = ["test_policy_node.py", "test_policy_node_remote.py", "test_camera_node.py"]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from aloe_core.types import Inference, Observation, Plan, PolicyRuntime
 from aloe_policy.chunking import FRESH, G_MAX, MODES, Chunking
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.nodes.checkpoints import CheckpointIntake
+from aloe_policy.nodes.policy_server import ServerIntake
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
 from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loader, check_inference
 from aloe_policy.worker import NewestWins
@@ -33,7 +34,8 @@ class PolicyNode(AloeLifecycleNode):
     """Publishes policy/action_chunk and policy/value while the arbiter is in POLICY.
 
     Threads: callbacks run in a single-threaded executor (half the cost a message of a multi-threaded one), inference
-    in a worker, loading in threads of CheckpointIntake. `_lock` guards the scheduler and the order of publishing.
+    in a worker, loading in threads of CheckpointIntake, connecting to a policy server in one of ServerIntake. `_lock`
+    guards the scheduler and the order of publishing.
     """
 
     def __init__(self, loader: Loader | None = None) -> None:
@@ -67,6 +69,7 @@ class PolicyNode(AloeLifecycleNode):
         self._swapper = CheckpointSwapper(
             self.contract, loader or native_loader(self.contract, candidates, device, threads, chunking)
         )
+        self._server = ServerIntake(self, self.contract, candidates, chunking.mode)
         self._joints = JointReader(self.contract)
         self._chunking = chunking.mode
         self._mode: ControlMode | None = None
@@ -98,7 +101,10 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
         ]
         self._intake = CheckpointIntake(self, self._swapper, self._swapped, self._crashed)
-        self._intake.load_initial(self._checkpoints)
+        if self._server.wanted:
+            self._server.start(self._swapper, self._swapped, self._crashed)
+        else:
+            self._intake.load_initial(self._checkpoints)
 
     def _swapped(self) -> None:
         with self._lock:
@@ -123,6 +129,7 @@ class PolicyNode(AloeLifecycleNode):
         """Stop the threads; what they have begun is finished but not published."""
         self._active = False
         self._closing.set()
+        self._server.close()
         if self._infer_worker is not None:
             self._infer_worker.close()
         if self._intake is not None:
@@ -237,6 +244,8 @@ class PolicyNode(AloeLifecycleNode):
         self._said = problem
         current = self._swapper.current
         refusal = self._intake.refusal if self._intake is not None else None
+        server = self._server.runtime
+        lost = server.problem if server is not None and (current is None or current.runtime is server) else None
         values = {
             "version": current.version if current else "",
             "pinned": self._swapper.pinned,
@@ -245,10 +254,14 @@ class PolicyNode(AloeLifecycleNode):
             "overhead_ms": f"{(self._overhead.mean or 0) * 1e3:.2f}",
             "chunking": self._chunking,
         }
+        if server is not None:
+            values["server"] = "connected" if server.problem is None else "not connected"
         if not self._lockstep:
             values |= splices.values()
         if problem:
             return diagnostics.ERROR, problem, values
+        if lost:
+            return diagnostics.WARN, lost, values
         if current is None:
             return diagnostics.WARN, refusal or "no checkpoint yet", values
         if refusal:

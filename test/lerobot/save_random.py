@@ -1,0 +1,131 @@
+"""Saves a small policy with random weights as LeRobot does: save_random.py DIR KIND..., in LeRobot's environment.
+
+What comes from a hub otherwise, the backbone's configuration and its tokenizer, is made here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+
+JOINTS, HORIZON = 2, 12
+INPUTS = {
+    "observation.images.front": PolicyFeature(FeatureType.VISUAL, (3, 64, 64)),
+    "observation.images.wrist": PolicyFeature(FeatureType.VISUAL, (3, 64, 64)),
+    "observation.state": PolicyFeature(FeatureType.STATE, (JOINTS,)),
+}
+OUTPUTS = {"action": PolicyFeature(FeatureType.ACTION, (JOINTS,))}
+# Joint positions about 0.3 rad, so that normalisation shows.
+STATS = {
+    **{key: {"mean": torch.full((3, 1, 1), 0.5), "std": torch.ones(3, 1, 1)} for key in list(INPUTS)[:2]},
+    "observation.state": {"mean": torch.tensor([0.5, -1.0]), "std": torch.ones(JOINTS)},
+    "action": {"mean": torch.tensor([0.3, -0.3]), "std": torch.full((JOINTS,), 0.1)},
+}
+COMMON = {"input_features": INPUTS, "output_features": OUTPUTS, "device": "cpu", "chunk_size": HORIZON}
+
+
+def act(_: Path) -> dict:
+    return {
+        "n_action_steps": HORIZON,
+        "dim_model": 32,
+        "n_heads": 2,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+        "n_decoder_layers": 1,
+        "latent_dim": 4,
+        "n_vae_encoder_layers": 1,
+        "pretrained_backbone_weights": None,
+    }
+
+
+def smolvla(folder: Path) -> dict:
+    return {
+        "n_action_steps": HORIZON,
+        "vlm_model_name": str(_backbone(folder / "backbone")),
+        "load_vlm_weights": False,
+        "num_vlm_layers": 2,
+        "resize_imgs_with_padding": (64, 64),
+        "num_steps": 2,
+        "max_state_dim": 8,
+        "max_action_dim": 8,
+    }
+
+
+def _tokenizer():
+    """A few hundred words, in place of a tokenizer from a hub."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<unk>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["sort the blocks", "dry run", "pick up the red cube"], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<end_of_utterance>",
+        extra_special_tokens={
+            "image_token": "<image>",
+            "fake_image_token": "<fake_token_around_image>",
+            "global_image_token": "<global-img>",
+            "end_of_utterance_token": "<end_of_utterance>",
+        },
+    )
+
+
+def _backbone(folder: Path) -> Path:
+    """Configuration and processor of a SmolVLM of 64-pixel images."""
+    from transformers import SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+
+    fast = _tokenizer()
+    text = {
+        "model_type": "llama",
+        "vocab_size": len(fast),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "pad_token_id": 0,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 16,
+    }
+    config = SmolVLMConfig(
+        text_config=text, vision_config=vision, scale_factor=2, image_token_id=fast.convert_tokens_to_ids("<image>")
+    )
+    config.save_pretrained(folder)
+    images = SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64})
+    SmolVLMProcessor(images, fast, SmolVLMVideoProcessor(), image_seq_len=4).save_pretrained(folder)
+    return folder
+
+
+KINDS = {"act": act, "smolvla": smolvla}
+
+
+def save(kind: str, folder: Path) -> None:
+    folder.mkdir()
+    torch.manual_seed(0)
+    config = make_policy_config(kind, **COMMON, **KINDS[kind](folder))
+    policy = get_policy_class(kind)(config)
+    before, after = make_pre_post_processors(config, dataset_stats=STATS)
+    for part in (policy, before, after):
+        part.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        save(name, Path(sys.argv[1]) / name)

@@ -1,0 +1,129 @@
+"""Policies that LeRobot saved, behind `./aloe policy-server --lerobot`, asked by the client of policy_node."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "src/aloe_policy/test"))
+
+from aloe_cli import lerobot
+from aloe_core.errors import AloeError
+from aloe_core.types import Observation
+from aloe_policy.remote.connection import Connection
+from server_processes import served
+from test_remote import Client
+from tiny_policy import CONTRACT, tiny_contract
+
+HERE = Path(__file__).parent
+HORIZON = 12
+STATE = np.array([0.5, -1.0], np.float32)
+VERB = [sys.executable, "-m", "aloe_cli", "policy-server", "--port", "0", "--lerobot"]
+KINDS = ["act", "smolvla"]
+
+pytestmark = pytest.mark.timeout(1800)  # importing LeRobot takes half a minute where others compute
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline():
+    """Nothing may be downloaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, offline):
+    """A folder with a policy of each kind."""
+    folder = tmp_path_factory.mktemp("lerobot")
+    run("save_random.py", folder, *KINDS)
+    return folder
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [str(lerobot.interpreter()), str(HERE / script), *map(str, arguments)]
+    done = subprocess.run(command, env=lerobot.environment(), capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def contract():
+    cameras = [camera | {"width": 64, "height": 64} for camera in CONTRACT["cameras"]]
+    return tiny_contract(cameras=cameras, chunk={"horizon": HORIZON, "execute": 6})
+
+
+def observation(level=128) -> Observation:
+    images = {name: np.full((64, 64, 3), level, np.uint8) for name in ("front", "wrist")}
+    return Observation(0, images, STATE, "sort the blocks")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_drives_without_a_mapping_where_its_cameras_have_the_contracts_names(saved, tmp_path, kind):
+    with served([*VERB, str(saved / kind)], tmp_path / "log") as server:
+        assert server.line.startswith(f"policy-server: {kind}-")
+        with Client(server.url, contract(), timeout=20.0, warm_up=120.0) as client:
+            client.until(lambda: client.runtime.problem is None, "connected", 120)
+            inference = client.runtime.infer(observation())
+            assert inference.chunk.actions.shape == (HORIZON, 2)
+            assert inference.chunk.policy_version == server.line.split()[1]
+            samples = client.runtime.sample(observation(), 3)
+            assert samples.shape == (3, HORIZON, 2)
+            same = np.allclose(samples[0], samples[1], atol=1e-5)
+            assert same == (kind == "act"), "a flow gives different chunks, ACT one"
+
+
+def test_a_chunk_of_act_is_what_lerobot_itself_would_do(saved, tmp_path):
+    expected = np.array(json.loads(run("by_lerobot.py", saved / "act")))
+    assert expected.std() > 1e-3 and abs(expected.mean(axis=0) - [0.3, -0.3]).max() < 0.5
+    with (
+        served([*VERB, str(saved / "act")], tmp_path / "log") as server,
+        Client(server.url, contract(), timeout=20.0, warm_up=120.0) as client,
+    ):
+        client.until(lambda: client.runtime.problem is None, "connected", 120)
+        got = client.runtime.infer(observation()).chunk.actions
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+        assert not np.allclose(client.runtime.infer(observation(0)).chunk.actions, got, atol=1e-6), "it sees"
+
+
+def test_an_observation_that_does_not_fit_is_refused_in_a_sentence(saved, tmp_path):
+    good = {f"observation/{n}": np.zeros((64, 64, 3), np.uint8) for n in ("front", "wrist")}
+    good |= {"observation/state": STATE, "prompt": "sort the blocks"}
+    cases = [
+        (good | {"observation/front": np.zeros((32, 32, 3), np.uint8)}, r"expected an image, uint8 \(64, 64, 3\)"),
+        (good | {"observation/state": np.zeros(3)}, "expected 2 finite numbers"),
+        (good | {"aloe/samples": 1000}, "expected a whole number, 1 to 64"),
+    ]
+    with served([*VERB, str(saved / "act")], tmp_path / "log") as server:
+        for bad, said in cases:
+            connection = Connection(server.url, 60.0)
+            with pytest.raises(AloeError, match=said):
+                connection.request(bad, 60.0)
+            connection.close()
+
+
+def test_a_policy_that_is_not_whole_is_refused_with_what_is_wrong(saved, tmp_path):
+    said = json.loads(run("load_broken.py", saved / "act", tmp_path))
+    for case, expected in {
+        "a weight is missing": "model.action_head.bias",
+        "a weight is not finite": "model.action_head.bias holds values that are not finite",
+        "a weight has another shape": "size mismatch",
+        "the weights are torn": "LeRobot cannot load it",
+        "no weights": "no such file",
+        "no processor": "LeRobot cannot load it",
+        "a weight is another": "did not arrive in the model",
+    }.items():
+        assert expected in said[case], (case, said[case])
+
+
+def test_a_folder_without_weights_ends_the_server_with_a_sentence(saved, tmp_path):
+    shutil.copytree(saved / "act", tmp_path / "act")
+    (tmp_path / "act" / "model.safetensors").unlink()
+    done = subprocess.run([*VERB, str(tmp_path / "act")], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 2 and "no such file" in done.stderr and "Traceback" not in done.stderr
