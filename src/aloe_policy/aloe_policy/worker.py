@@ -29,6 +29,16 @@ class NewestWins(Generic[Job]):
             self._pending = job
             self._changed.notify()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the job that runs is in the way of a newer one, or of `close`."""
+        return self._pending is not None or self._closed
+
+    def wait(self, seconds: float) -> bool:
+        """For the job that runs: wait until it is superseded, at most `seconds`; returns whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.superseded, seconds)
+
     def close(self, timeout: float = 5.0) -> None:
         """Drop what has not begun and wait for what has, s."""
         with self._changed:

@@ -103,9 +103,9 @@ class Station(Node):
         assert len(self.chunks) == number
         return chunk_from_msg(self.chunks[-1], self.contract)
 
-    def announce(self, path, sha256=None):
+    def announce(self, path, sha256=None, uri=None):
         sha256 = manifest_sha256(path) if sha256 is None else sha256
-        self._announcement.publish(Checkpoint(uri=str(path), version=path.name, sha256=sha256))
+        self._announcement.publish(Checkpoint(uri=uri or str(path), version=path.name, sha256=sha256))
 
     def reports(self, text):
         """Wait for a diagnostic that says `text`."""

@@ -90,7 +90,14 @@ def load_tiny(directory: Path, sha256: str | None = None) -> TinyRuntime:
     return TinyRuntime(version, float(config["slope"]), contract, float(config.get("seconds", 0)))
 
 
-def write_tiny(root: Path, version: str, slope: object = 0.01, seconds: float = 0.0, **changes: object) -> Path:
+def write_tiny(
+    root: Path,
+    version: str,
+    slope: object = 0.01,
+    seconds: float = 0.0,
+    weights: bytes = b"tiny",
+    **changes: object,
+) -> Path:
     arguments: dict = {
         "config": {"slope": slope, "seconds": seconds},
         "norm": {},
@@ -100,4 +107,4 @@ def write_tiny(root: Path, version: str, slope: object = 0.01, seconds: float = 
         "method": "tiny",
         "metrics": {},
     }
-    return write_checkpoint(root, version, {"model.safetensors": b"tiny"}, **(arguments | changes))
+    return write_checkpoint(root, version, {"model.safetensors": weights}, **(arguments | changes))

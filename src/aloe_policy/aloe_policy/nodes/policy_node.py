@@ -17,6 +17,7 @@ from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.pacing import paced
 from aloe_core.types import Inference, Observation, Plan, PolicyRuntime
+from aloe_policy.checkpoint_cache import CheckpointCache, default_cache
 from aloe_policy.chunking import FRESH, G_MAX, MODES, Chunking
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.nodes.checkpoints import CheckpointIntake
@@ -41,8 +42,15 @@ class PolicyNode(AloeLifecycleNode):
         self.contract = declare_contract(self)
         self._lockstep = declare_lockstep(self)
         self._checkpoints = declare(
-            self, "checkpoint_dir", "", "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned."
+            self,
+            "checkpoint_dir",
+            "",
+            "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned; a URL as well.",
         )
+        cache_dir = declare(
+            self, "cache_dir", "", "Folder of checkpoints fetched from URLs; empty = ~/.cache/aloe/checkpoints."
+        )
+        cache_keep = declare(self, "cache_keep", 3, "Fetched checkpoints kept beside those in use.", low=0, high=1000)
         candidates = declare(self, "candidates", 8, "Chunks sampled; the critic chooses one.", low=1, high=256)
         device = declare(self, "device", "cpu", "Torch device of the policy.")
         threads = declare(self, "torch_threads", 1, "Threads of one inference.", low=1, high=64)
@@ -66,6 +74,9 @@ class PolicyNode(AloeLifecycleNode):
         self._scheduler = ChunkScheduler(self.contract, self._lockstep, timeout)
         self._swapper = CheckpointSwapper(
             self.contract, loader or native_loader(self.contract, candidates, device, threads, chunking)
+        )
+        self._cache = CheckpointCache(
+            Path(cache_dir).expanduser() if cache_dir else default_cache(), self.contract.hash, cache_keep
         )
         self._joints = JointReader(self.contract)
         self._chunking = chunking.mode
@@ -97,7 +108,7 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(ExecutedStep, "control/executed", self._on_executed, qos.command_subscription(self._lockstep)),
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
         ]
-        self._intake = CheckpointIntake(self, self._swapper, self._swapped, self._crashed)
+        self._intake = CheckpointIntake(self, self._swapper, self._cache, self._swapped, self._crashed)
         self._intake.load_initial(self._checkpoints)
 
     def _swapped(self) -> None:
@@ -240,6 +251,7 @@ class PolicyNode(AloeLifecycleNode):
         values = {
             "version": current.version if current else "",
             "pinned": self._swapper.pinned,
+            "fetching": self._intake.fetching if self._intake is not None else "",
             "chunks": self._chunks,
             "latency_ms": f"{(latency or 0) * 1e3:.1f}",
             "overhead_ms": f"{(self._overhead.mean or 0) * 1e3:.2f}",
