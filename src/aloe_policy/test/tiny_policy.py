@@ -52,7 +52,7 @@ def tiny_contract(**changes: object) -> RobotContract:
 class TinyRuntime:
     """Ramps by `slope` rad a step, after what is frozen.
 
-    q_mean is the brightness of `front`, so that tests can tell frames apart.
+    The value is the brightness of `front`, so that tests can tell frames apart.
     """
 
     version: str
@@ -79,7 +79,7 @@ class TinyRuntime:
             policy_version=self.version,
             frozen_steps=frozen,
         )
-        value = Value(q_min=-1.0, q_mean=-seen, q_std=0.1, v=-1.1, critic_version=self.version)
+        value = Value(q_min=-seen, q_mean=-seen, q_std=0.1, v=-seen - 0.1, critic_version=self.version)
         return Inference(chunk, value, candidates=2, latency=time.perf_counter() - start)
 
 

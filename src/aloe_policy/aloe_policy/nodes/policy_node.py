@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, ValueEstimate
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, JointState
 
 from aloe_core.contract import RobotContract
@@ -21,6 +22,7 @@ from aloe_policy.checkpoint_cache import CheckpointCache, default_cache
 from aloe_policy.chunking import FRESH, G_MAX, MODES, Chunking
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.nodes.checkpoints import CheckpointIntake
+from aloe_policy.nodes.value_watch import ValueWatch
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
 from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loader, check_inference
 from aloe_policy.worker import NewestWins
@@ -88,7 +90,10 @@ class PolicyNode(AloeLifecycleNode):
         self._chunks = 0
         self._infer_worker: NewestWins[Request] | None = None
         self._intake: CheckpointIntake | None = None
-        self._diagnostics = diagnostics.Diagnostics(self, self._report)
+        self._watch = ValueWatch(self)
+        self._told: tuple[bytes, str] | None = None  # level and message that policy/status has
+        self._status_publisher = self.create_publisher(DiagnosticStatus, "policy/status", qos.LATCHED)
+        self._diagnostics = diagnostics.Diagnostics(self, self._report_and_tell)
 
     def configure(self) -> None:
         self._closing.clear()
@@ -142,7 +147,8 @@ class PolicyNode(AloeLifecycleNode):
 
     def _on_task(self, msg: Task) -> None:
         with self._lock:
-            self._scheduler.on_task(msg.episode_id, msg.instruction, msg.seed)
+            if self._scheduler.on_task(msg.episode_id, msg.instruction, msg.seed):
+                self._watch.on_episode()
             self._advance()
 
     def _on_frame(self, camera: str, msg: CompressedImage) -> None:
@@ -178,6 +184,7 @@ class PolicyNode(AloeLifecycleNode):
             driving = self._active and drives
             with self._lock:
                 self._scheduler.on_mode(driving, mode.sequence, stamps.to_ns(mode.header.stamp))
+                self._watch.on_mode(mode.sequence)
                 self._advance()
 
     def _advance(self) -> None:
@@ -231,17 +238,27 @@ class PolicyNode(AloeLifecycleNode):
         self._chunks += 1
         if inference.value is not None:
             self._value_publisher.publish(value_to_msg(inference.value, inference.chunk))
+            self._watch.see(inference.chunk.stamp, inference.value.q_min)
 
     def _crashed(self, error: Exception) -> None:
         """A thread ended by a defect: the next report ends the node with it."""
         self._crash = error
+
+    def _report_and_tell(self) -> diagnostics.Report:
+        """Report, and put it on policy/status when it says something new."""
+        report = self._report()
+        if report[:2] != self._told:
+            self._told = report[:2]
+            name = self.get_fully_qualified_name()
+            self._status_publisher.publish(DiagnosticStatus(level=report[0], name=name, message=report[1]))
+        return report
 
     def _report(self) -> diagnostics.Report:
         if self._crash is not None:
             raise self._crash
         with self._lock:
             self._advance()  # in lock-step nothing arrives while a frame is missing, and its time-out must be seen
-            problem, warning = self._scheduler.problem, self._scheduler.warning
+            problem, warning, alarm = self._scheduler.problem, self._scheduler.warning, self._watch.raised
             latency, splices = self._scheduler.latency.mean, replace(self._scheduler.splices)
         if problem and problem != self._said:
             self.get_logger().error(f"No chunk: {problem}")
@@ -263,6 +280,8 @@ class PolicyNode(AloeLifecycleNode):
             return diagnostics.ERROR, problem, values
         if current is None:
             return diagnostics.WARN, refusal or "no checkpoint yet", values
+        if alarm:
+            return diagnostics.WARN, alarm, values
         if refusal:
             return diagnostics.WARN, f"checkpoint refused: {refusal}", values
         if warning:
