@@ -1,19 +1,23 @@
 # Everything runs in .venv, which `setup` builds and the others enter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo lock clean
+.PHONY: help setup test test-s3 check fix demo lock clean
 
 IN_ENV := source scripts/env.sh &&
 ARGS ?=
 
 help: ## What there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## Build the environment and all packages; nothing to do when nothing changed
 	@scripts/setup.sh
 
 test: setup ## All tests; ARGS is handed to pytest, e.g. ARGS="src/aloe_core -k arbiter"
 	@$(IN_ENV) python -m pytest $(ARGS)
+
+test-s3: setup ## Checkpoints over S3, against a moto server on this machine
+	@$(IN_ENV) python -m pip install --quiet --upgrade --target .venv/.aloe/s3 -r requirements/s3.txt && \
+	  PYTHONPATH=$(CURDIR)/.venv/.aloe/s3:$$PYTHONPATH python -m pytest test/test_s3.py $(ARGS)
 
 check: setup ## ruff (lint and format) and mypy --strict on aloe_core
 	@$(IN_ENV) ruff check . && ruff format --check . && mypy

@@ -24,6 +24,7 @@ _BLOCK = 1 << 20  # bytes handed on at once
 _READ_AHEAD = 8 << 20  # bytes an object store is asked for at once
 _SMALL = 1 << 20  # bytes of a manifest
 _SILENCE = 20.0  # s without a byte after which an HTTP server counts as gone
+_OBJECT_STORES = {"s3", "gs", "abfs"}
 _GONE = {404, 410}
 _TRY_AGAIN = {408, 425, 429}  # HTTP statuses below 500 that pass
 
@@ -117,6 +118,8 @@ class FsspecFolder:
         with _asked(self._url):
             self._system, path = fsspec.core.url_to_fs(url)
         self._path = path.rstrip("/")
+        protocol = self._system.protocol
+        self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
 
     def blocks(self, name: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
         with (
@@ -131,13 +134,18 @@ class FsspecFolder:
     def put(self, name: str, path: str) -> None:
         """Upload a local file; Unreachable or AloeError."""
         with _asked(f"{self._url}/{name}"):
-            self._system.makedirs(f"{self._path}/{name}".rpartition("/")[0], exist_ok=True)
+            self._make_parent(name)
             self._system.put_file(path, f"{self._path}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file; Unreachable or AloeError."""
         with _asked(f"{self._url}/{name}"):
+            self._make_parent(name)
             self._system.pipe_file(f"{self._path}/{name}", content)
+
+    def _make_parent(self, name: str) -> None:
+        if _OBJECT_STORES.isdisjoint(self._protocols):  # there it would make a bucket out of a spelling mistake
+            self._system.makedirs(f"{self._path}/{name}".rpartition("/")[0], exist_ok=True)
 
 
 @contextmanager

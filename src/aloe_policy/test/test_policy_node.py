@@ -24,6 +24,7 @@ from tiny_policy import CONTRACT, tiny_contract, write_tiny
 
 DT = 20_000_000
 CAMERAS = ("front", "wrist")
+STARTING = 90.0  # s that a process may take on a busy machine
 
 pytestmark = pytest.mark.usefixtures("helpers_on_path")
 
@@ -61,8 +62,9 @@ class Station(Node):
         self._sequence = 0
 
     def connect(self):
-        self.spinner.until(lambda: all(p.get_subscription_count() for p in self.outputs), "the policy node listens")
-        self.spinner.until(lambda: self.diagnostics, "it is heard")
+        listening = lambda: all(p.get_subscription_count() for p in self.outputs)  # noqa: E731
+        self.spinner.until(listening, "the policy node listens", STARTING)
+        self.spinner.until(lambda: self.diagnostics, "it is heard", STARTING)
 
     def task(self, episode, seed=7):
         self._task.publish(Task(task="sort", instruction="sort the blocks", episode_id=episode, seed=seed))

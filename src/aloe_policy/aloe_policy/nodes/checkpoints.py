@@ -10,8 +10,10 @@ from pathlib import Path
 from aloe_msgs.msg import Checkpoint
 from aloe_msgs.srv import LoadCheckpoint, RollbackCheckpoint
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
+from rclpy.timer import Timer
 
 from aloe_core.checkpoint import MANIFEST, latest
 from aloe_core.errors import AloeError
@@ -39,6 +41,8 @@ class CheckpointIntake:
         self._node, self._swapper, self._cache, self._on_swapped = node, swapper, cache, swapped
         self._worker: NewestWins[Callable[[], None]] = NewestWins("loading", self._try, crashed)
         self._closed = False
+        self._timer: Timer | None = None
+        self._latest: str | None = None  # what LATEST of the folder at a URL said when it was looked at last
         self._subscription = node.create_subscription(
             Checkpoint, "checkpoint", lambda msg: self._worker.submit(partial(self._announced, msg)), qos.LATCHED
         )
@@ -54,13 +58,17 @@ class CheckpointIntake:
         """What is being downloaded, and how far it is."""
         return self._cache.progress
 
-    def load_initial(self, folder: str) -> None:
+    def load_initial(self, folder: str, poll: float = 0.0) -> None:
         """Load LATEST of `folder` in the background, or `folder` itself, pinned, if it is a checkpoint.
 
-        Without either wait for an announcement. AloeError if `folder` is a checkpoint on this machine that is refused.
+        Without either wait for an announcement. A folder at a URL is looked at again every `poll` seconds (0: never).
+        AloeError if `folder` is a checkpoint on this machine that is refused.
         """
         if is_url(folder):
             self._worker.submit(partial(self._initial, folder))
+            if poll:
+                look = partial(self._worker.submit_if_idle, partial(self._look, folder))
+                self._timer = self._node.create_timer(poll, look, clock=Clock(clock_type=ClockType.STEADY_TIME))
             return
         if folder and (Path(folder) / MANIFEST).is_file():
             self._swapped(self._swapper.load(folder, pin=True))
@@ -75,6 +83,8 @@ class CheckpointIntake:
         """Take no more; a load that has begun is finished, a download is given up."""
         self._closed = True
         self._worker.close()
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
         for service in self._services:
             self._node.destroy_service(service)
@@ -102,12 +112,24 @@ class CheckpointIntake:
             self._swapped(self._swapper.announce(uri, msg.sha256, msg.version))
 
     def _initial(self, url: str) -> None:
-        version = remote_latest(url)
-        if version is not None:
-            self._announced(Checkpoint(uri=f"{url.rstrip('/')}/{version}", version=version))
+        self._latest = remote_latest(url)
+        if self._latest is not None:
+            self._announced(Checkpoint(uri=f"{url.rstrip('/')}/{self._latest}", version=self._latest))
         elif self._swapper.current is None:
             uri = self._local(url, "", lambda: self._worker.superseded)
             self._swapped(self._swapper.load(uri, pin=True))
+
+    def _look(self, url: str) -> None:
+        """Load what LATEST names if that is not what it named before; a version that was refused is not tried again."""
+        version, before = remote_latest(url), self._latest
+        if version in (None, before):
+            return
+        self._latest = version
+        try:
+            self._announced(Checkpoint(uri=f"{url.rstrip('/')}/{version}", version=version))
+        except Unreachable:
+            self._latest = before
+            raise
 
     def _local(self, uri: str, sha256: str, stopped: Stopped) -> str:
         """Return where the checkpoint is on this machine, downloaded if need be."""

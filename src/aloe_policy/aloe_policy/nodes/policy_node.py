@@ -49,6 +49,14 @@ class PolicyNode(AloeLifecycleNode):
             "",
             "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned; a URL as well.",
         )
+        self._poll = declare(
+            self,
+            "checkpoint_poll",
+            0.0,
+            "Seconds between looks at LATEST of a checkpoint_dir at a URL; 0: only at the start.",
+            low=0.0,
+            high=86400.0,
+        )
         cache_dir = declare(
             self, "cache_dir", "", "Folder of checkpoints fetched from URLs; empty = ~/.cache/aloe/checkpoints."
         )
@@ -114,7 +122,7 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
         ]
         self._intake = CheckpointIntake(self, self._swapper, self._cache, self._swapped, self._crashed)
-        self._intake.load_initial(self._checkpoints)
+        self._intake.load_initial(self._checkpoints, self._poll)
 
     def _swapped(self) -> None:
         with self._lock:
