@@ -1,13 +1,13 @@
 # Everything runs in .venv, which `setup` builds and the others enter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-lerobot check fix demo lock clean
+.PHONY: help setup test test-lerobot test-s3 check fix demo lock clean
 
 IN_ENV := source scripts/env.sh &&
 ARGS ?=
 
 help: ## What there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## Build the environment and all packages; nothing to do when nothing changed
 	@scripts/setup.sh
@@ -18,6 +18,10 @@ test: setup ## All tests; ARGS is handed to pytest, e.g. ARGS="src/aloe_core -k 
 test-lerobot: setup ## Tests of LeRobot's policies behind a server; installs LeRobot first (5.3 GB)
 	@scripts/lerobot.sh
 	@$(IN_ENV) python -m pytest test/lerobot $(ARGS)
+
+test-s3: setup ## Checkpoints over S3, against a moto server on this machine
+	@$(IN_ENV) python -m pip install --quiet --upgrade --target .venv/.aloe/s3 -r requirements/s3.txt && \
+	  PYTHONPATH=$(CURDIR)/.venv/.aloe/s3:$$PYTHONPATH python -m pytest test/test_s3.py $(ARGS)
 
 check: setup ## ruff (lint and format) and mypy --strict on aloe_core
 	@$(IN_ENV) ruff check . && ruff format --check . && mypy

@@ -38,7 +38,7 @@ NODES: dict[str, tuple[str, dict[str, object]]] = {
     "episode_manager": ("aloe_teleop.nodes.episode_manager", {}),
     "episode_recorder": ("aloe_teleop.nodes.episode_recorder", {}),
     "joy_reader": ("aloe_teleop.nodes.joy_reader", {}),
-    "policy_node": ("aloe_policy.nodes.policy_node", {}),
+    "policy_node": ("aloe_policy.nodes.policy_node", {"alarm_hold": True}),
     "scripted_human": ("aloe_sim.nodes.scripted_human", {}),
     "sim_node": ("aloe_sim.nodes.sim_node", {}),
     "takeover_node": ("aloe_teleop.nodes.takeover_node", {"device": "joy"}),

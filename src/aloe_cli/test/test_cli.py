@@ -83,6 +83,8 @@ BAD_INPUT = {
     "train, unknown key": ["train", "--bags", "{tmp}", "--out", "{tmp}", "--set", "bc_stepz=3"],
     "train, bad value": ["train", "--bags", "{tmp}", "--out", "{tmp}", "--set", "bc_steps=-3"],
     "train, no value": ["train", "--bags", "{tmp}", "--out", "{tmp}", "--set", "bc_steps"],
+    "train, nowhere to publish": ["train", "--bags", "{tmp}", "--out", "{tmp}", "--publish", "https://h/checkpoints"],
+    "checkpoint, nowhere to publish": ["checkpoint", "publish", "{tmp}", "s3:bucket"],
     "train, unwritable": ["train", "--bags", "{tmp}", "--out", "/proc/checkpoints"],
 }
 
@@ -163,6 +165,16 @@ def test_show_verifies_the_current_checkpoint(folder, run):
     done = run("checkpoint", "show", folder)
     assert fails_in_one_sentence(done, 2)
     assert "corrupt" in done.stderr
+
+
+def test_what_is_published_to_a_url_is_fetched_and_shown(folder, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"file://{tmp_path}/store"
+    published = result(run("checkpoint", "publish", folder, url, "--json"))
+    assert (published["uri"], published["version"]) == (f"{url}/v2", "v2")
+    shown = result(run("checkpoint", "show", f"simplecache::{url}", "--json"))
+    assert (shown["version"], shown["sha256"]) == ("v2", published["sha256"])
+    assert shown["path"].startswith(str(tmp_path / "cache"))
 
 
 def test_rollback_and_promote_move_latest(folder, run):

@@ -97,7 +97,7 @@ def write_checkpoint(
         NORM: _json(norm, NORM),
     }
     for name in (version, *contents):
-        _check_name(name)
+        check_name(name)
     if MANIFEST in files or CONFIG in files or NORM in files:
         raise AloeError(
             f"Checkpoint {version}: {MANIFEST}, {CONFIG} and {NORM} are written by write_checkpoint itself."
@@ -125,12 +125,12 @@ def write_checkpoint(
                     files=entries,
                 )
                 _write_file(tmp / MANIFEST, manifest.model_dump_json(indent=1).encode())
-                _fsync(tmp)
+                fsync(tmp)
                 os.rename(tmp, final)
             except BaseException:
                 shutil.rmtree(tmp, ignore_errors=True)
                 raise
-            _fsync(root)
+            fsync(root)
             _point(root, version)
             return final
     except OSError as error:
@@ -148,18 +148,15 @@ def verify_checkpoint(
     manifest = read_manifest(directory)
     if expect_sha256 is not None and manifest_sha256(directory) != expect_sha256:
         raise AloeError(f"{directory}: the manifest is not the one announced (sha256 differs); publish it again.")
-    if contract_hash is not None and manifest.contract_hash != contract_hash:
-        raise AloeError(
-            f"{directory}: contract_hash = {manifest.contract_hash!r}: expected {contract_hash!r}, the hash of this "
-            "robot's contract."
-        )
+    if contract_hash is not None:
+        check_contract(manifest, contract_hash, directory)
     try:
         found = {entry.name for entry in os.scandir(directory)}
         extra = sorted(found - set(manifest.files) - {MANIFEST})
         if extra:
             raise AloeError(f"{directory}: {extra[0]!r} is not listed in {MANIFEST}; refuse it or remove the file.")
         for name, entry in manifest.files.items():
-            _verify_file(directory / name, entry)
+            verify_file(directory / name, entry)
     except OSError as error:
         raise AloeError(f"{directory}: cannot be read ({error.strerror}).") from error
     return manifest
@@ -169,11 +166,18 @@ def read_manifest(directory: str | Path) -> Manifest:
     """Parse the manifest without reading the files it lists; AloeError if this is no checkpoint."""
     path = Path(directory) / MANIFEST
     try:
-        data = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise AloeError(f"{directory}: not a checkpoint ({MANIFEST} is missing).") from None
     except OSError as error:
         raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
+    return parse_manifest(data, path)
+
+
+def parse_manifest(content: bytes, path: str | Path) -> Manifest:
+    """Return the manifest that a file holds; AloeError names `path`. File names in it are safe to join to a folder."""
+    try:
+        data = json.loads(content)
     except ValueError as error:
         raise AloeError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(data, dict) or "format" not in data or "files" not in data:
@@ -187,7 +191,7 @@ def read_manifest(directory: str | Path) -> Manifest:
         key = ".".join(str(part) for part in first["loc"])
         raise AloeError(f"{path}: {key}: {first['msg']}.") from error
     for name in (manifest.version, *manifest.files):
-        _check_name(name)
+        check_name(name)
     missing = sorted({CONFIG, NORM} - set(manifest.files))
     if missing:
         raise AloeError(f"{path}: files: {missing[0]} is not listed, but every checkpoint has it.")
@@ -228,7 +232,7 @@ def latest(root: str | Path) -> Path | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise AloeError(f"{pointer}: cannot be read ({error}).") from error
-    _check_name(version)
+    check_name(version)
     directory = Path(root) / version
     if not directory.is_dir():
         raise AloeError(f"{pointer}: names {version!r}, which is not there; promote another checkpoint.")
@@ -238,7 +242,7 @@ def latest(root: str | Path) -> Path | None:
 def promote(root: str | Path, version: str) -> Path:
     """Verify root/version, point LATEST at it and return its path; AloeError if it is damaged."""
     root = Path(root)
-    _check_name(version)
+    check_name(version)
     verify_checkpoint(root / version)
     try:
         with _writing(root):
@@ -259,7 +263,17 @@ def rollback(root: str | Path) -> Path:
     return promote(root, parent)
 
 
-def _verify_file(path: Path, entry: FileEntry) -> None:
+def check_contract(manifest: Manifest, contract_hash: str, where: str | Path) -> None:
+    """AloeError, which names `where`, if the checkpoint was made for another robot."""
+    if manifest.contract_hash != contract_hash:
+        raise AloeError(
+            f"{where}: contract_hash = {manifest.contract_hash!r}: expected {contract_hash!r}, the hash of this "
+            "robot's contract."
+        )
+
+
+def verify_file(path: Path, entry: FileEntry) -> None:
+    """AloeError unless the file is there and has the size and the sha256 of its entry; OSError as it comes."""
     if path.is_symlink() or not path.is_file():
         raise AloeError(f"{path}: listed in {MANIFEST} but missing; copy the checkpoint again.")
     size = path.stat().st_size
@@ -269,7 +283,8 @@ def _verify_file(path: Path, entry: FileEntry) -> None:
         raise AloeError(f"{path}: corrupt (sha256 differs from {MANIFEST}); copy the checkpoint again.")
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """AloeError unless `name` is a plain name for a version or a file of a checkpoint."""
     if not _NAME.match(name):
         raise AloeError(f"Checkpoint: {name!r} is not a usable name; expected letters, digits, dot, dash, underscore.")
 
@@ -295,19 +310,20 @@ def _write_file(path: Path, content: FileContent) -> FileEntry:
             raise AloeError(f"{path.name}: its writer produced no file.")
     else:
         path.write_bytes(content)
-    _fsync(path)
+    fsync(path)
     return FileEntry(sha256=_sha256(path), size=path.stat().st_size)
 
 
 def _point(root: Path, version: str) -> None:
     tmp = root / f"{_TMP}{LATEST}"
     tmp.write_text(version + "\n")
-    _fsync(tmp)
+    fsync(tmp)
     os.replace(tmp, root / LATEST)
-    _fsync(root)
+    fsync(root)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file, or the names in a directory, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -32,7 +32,9 @@ from aloe_critic.monitor import Monitor, find_tracker
 from aloe_critic.replay import Replay, ReplayStore, load_bags
 from aloe_critic.replay.bags import find_bags
 from aloe_critic.run import Run
+from aloe_critic.upload import open_target, push
 from aloe_policy.config import FlowConfig
+from aloe_policy.remote import shown
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
 
 
@@ -50,6 +52,7 @@ class TrainRequest:
     fresh: bool = False  # do not go on with an unfinished run of the same request
     gate: str = ""  # file of thresholds that an update must reach to be published; empty = publish whatever comes
     held_out: list[str] = field(default_factory=list)  # folders of bags that the gate judges by; never trained on
+    publish: str = ""  # URL that robots fetch checkpoints from; empty = only `checkpoint_dir`
     tracker: str = ""  # wandb or trackio, beside TensorBoard; empty = what ALOE_TRACKER in the environment says
 
 
@@ -80,6 +83,8 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     root = Path(request.checkpoint_dir)
     _check_writable(root)
     _check_gate(request)
+    if request.publish:
+        open_target(request.publish)
     find_tracker(request.tracker)
     _seed(hyper)
     with distributed.group(hyper.device):
@@ -113,6 +118,8 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
                 _pass_gate(request, contract, hyper, learned, run, init.directory if init else None)
             path = publish(root, request.method, learned, hyper, contract, parent)
             run.finish()
+            if request.publish:
+                _push(path, request.publish)
         distributed.wait()
     return TrainResult(
         uri=str(path.resolve()),
@@ -231,6 +238,15 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
         method=method,
         metrics=learned.metrics,
     )
+
+
+def _push(path: Path, url: str) -> None:
+    try:
+        push(path, url)
+    except AloeError as error:
+        raise AloeError(
+            f"{path}: trained, but not published: {error} Try again with ./aloe checkpoint publish {path} {shown(url)}."
+        ) from error
 
 
 def _config(learned: Learned, hyper: Hyper) -> dict[str, object]:

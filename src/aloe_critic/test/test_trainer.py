@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from aloe_core.checkpoint import list_checkpoints
+from aloe_core.checkpoint import latest, list_checkpoints, verify_checkpoint
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
 from aloe_critic.trainer import TrainRequest, main, train
+from aloe_policy.remote import remote_latest
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "src" / "aloe_core" / "test"))
@@ -131,3 +132,14 @@ def test_child_process_protocol_is_one_json_object_a_line(bags, tmp_path, capsys
     file.write_text(json.dumps(vars(request(bags, tmp_path, method="allo"))))
     assert main(["--request", str(file)]) == 2
     assert "expected one of" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+
+
+def test_a_checkpoint_is_pushed_to_a_url_too_and_kept_if_that_fails(bags, tmp_path):
+    url = f"file://{tmp_path}/store"
+    result = train(request(bags, tmp_path, publish=url))
+    assert remote_latest(url) == result.version
+    verify_checkpoint(tmp_path / "store" / result.version, expect_sha256=result.sha256)
+    with pytest.raises(AloeError, match=r"trained, but not published: .* Try again with ./aloe checkpoint publish"):
+        train(request(bags, tmp_path, publish="file:///proc/store"))
+    kept = latest(tmp_path / "checkpoints")
+    assert kept is not None and kept.name != result.version

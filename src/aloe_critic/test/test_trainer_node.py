@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import rclpy
@@ -62,7 +63,8 @@ def trainer(folder, monkeypatch):
     rclpy.init()
     operator = Operator()
     try:
-        yield operator, lambda: node_process("aloe_critic.nodes.trainer_node", parameters, folder / "log"), root
+        start = partial(node_process, "aloe_critic.nodes.trainer_node")
+        yield operator, lambda **more: start(parameters | more, folder / "log"), root
     finally:
         operator.spinner.close()
         operator.destroy_node()
@@ -94,6 +96,12 @@ def test_a_goal_trains_and_the_checkpoint_is_announced_again_after_a_restart(tmp
         with node():
             operator.spinner.until(lambda: operator.announced, "LATEST is announced at the start")
             assert operator.announced[0].version == "v1"
+        operator.announced.clear()
+        url = f"file://{tmp_path}/store"
+        with node(publish_url=url):
+            operator.spinner.until(lambda: operator.announced, "it is announced where robots can fetch it from")
+            assert operator.announced[0].uri == f"{url}/v1"
+            verify_checkpoint(tmp_path / "store/v1", expect_sha256=operator.announced[0].sha256)
 
 
 def test_failures_and_cancel_say_why_and_the_next_goal_works(tmp_path, monkeypatch):

@@ -15,7 +15,10 @@ import numpy as np
 from aloe_core.contract import Camera
 from aloe_core.errors import AloeError
 
+STREAMS = ("rtsp", "rtsps", "http", "https")
+SOURCES = "topic, v4l2:<index or path>, file:<video or image folder>, rtsp://… or http(s)://…"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+_OPENING, _SILENCE = 5000, 3000  # ms without an answer, without a frame, after which a stream is given up
 _LONGEST_WAIT = 5.0  # s between attempts to reconnect
 
 OnFrame = Callable[[int, np.ndarray], None]  # stamp (ns), uint8 [height, width, 3] BGR
@@ -32,13 +35,25 @@ class Device(Protocol):
 
 
 def parse_source(text: str) -> tuple[str, str]:
-    """Return (kind, argument) of `topic`, `v4l2:<index|path>` or `file:<video or image folder>`, else AloeError."""
+    """Return (kind, argument) of `topic`, `v4l2:<index|path>`, `file:<video or image folder>` or a stream's URL.
+
+    AloeError if it is none of these.
+    """
     kind, _, argument = text.partition(":")
     if kind == "topic" and not argument:
         return kind, ""
-    if kind in ("v4l2", "file") and argument:
+    if kind in ("v4l2", "file") and argument and not argument.startswith("//"):
         return kind, argument
-    raise AloeError(f"Camera source {text!r}: expected topic, v4l2:<index or path> or file:<video or image folder>.")
+    if kind in STREAMS and argument.startswith("//") and argument != "//":
+        return "stream", text
+    raise AloeError(f"Camera source {hidden(text)!r}: expected {SOURCES}.")
+
+
+def hidden(url: str) -> str:
+    """Return a URL without user and password, for messages."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
 
 
 def acquisition_stamp(now: int, monotonic: int, buffer_ms: float) -> int:
@@ -68,6 +83,30 @@ class V4l2Device:
         if not self._capture.grab():
             return None
         stamp = acquisition_stamp(self._now(), time.monotonic_ns(), self._capture.get(cv2.CAP_PROP_POS_MSEC))
+        done, bgr = self._capture.retrieve()
+        return (stamp, bgr) if done else None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class StreamDevice:
+    """A network camera (RTSP over TCP, or MJPEG over HTTP) through OpenCV's FFmpeg.
+
+    These carry no time of exposure that OpenCV would hand out: a frame is stamped on arrival, less `latency` (s).
+    """
+
+    def __init__(self, url: str, camera: Camera, now: Callable[[], int], latency: float = 0.0) -> None:
+        self._now, self._latency = now, round(latency * 1e9)
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPENING, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _SILENCE]
+        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
+        if not self._capture.isOpened():
+            raise AloeError(f"Camera {camera.name}: {hidden(url)} cannot be opened; is it there, and a video stream?")
+
+    def read(self) -> tuple[int, np.ndarray] | None:
+        if not self._capture.grab():
+            return None
+        stamp = self._now() - self._latency
         done, bgr = self._capture.retrieve()
         return (stamp, bgr) if done else None
 

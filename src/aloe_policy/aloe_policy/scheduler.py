@@ -97,12 +97,13 @@ class ChunkScheduler:
         self._failed = -1  # stamp of a request that gave no chunk
         self.problem: str | None = None
 
-    def on_task(self, episode_id: str, instruction: str, seed: int) -> None:
-        """A new episode id starts the chunk count afresh."""
+    def on_task(self, episode_id: str, instruction: str, seed: int) -> bool:
+        """A new episode id starts the chunk count afresh; returns whether it is new."""
         if self._task is not None and self._task.episode_id == episode_id:
             self._task.instruction, self._task.seed = instruction, seed
-        else:
-            self._task = _Task(episode_id, instruction, seed)
+            return False
+        self._task = _Task(episode_id, instruction, seed)
+        return True
 
     def on_mode(self, driving: bool, sequence: int, fence: int) -> None:
         """Take a mode message; `driving` means POLICY.

@@ -72,16 +72,23 @@ class CheckpointSwapper:
             self._awaited = None
             return self._swap(Loaded(runtime, Path(), 0.0))
 
+    def wants(self, version: str) -> bool:
+        """Return whether an announced version is news; AloeError while pinned, and for one that was rolled back."""
+        if self.current is not None and self.current.version == version:
+            return False
+        pinned = self._awaited or (self.current.version if self.current is not None else None)
+        if self.pinned and pinned:
+            raise AloeError(f"Checkpoint {version}: refused, {pinned} is pinned; load it to unpin.")
+        if version == self._abandoned:
+            raise AloeError(f"Checkpoint {version}: refused, it was rolled back; load it explicitly to use it.")
+        return True
+
     def announce(self, uri: str, sha256: str, version: str) -> Loaded:
-        """Trainer's announcement; refused while pinned, and for the version the operator rolled back from."""
+        """Trainer's announcement: load `uri`, if `wants(version)`."""
         with self._loading:
-            if self.current is not None and self.current.version == version:
+            if not self.wants(version):
+                assert self.current is not None
                 return self.current
-            pinned = self._awaited or (self.current.version if self.current is not None else None)
-            if self.pinned and pinned:
-                raise AloeError(f"Checkpoint {version}: refused, {pinned} is pinned; load it to unpin.")
-            if version == self._abandoned:
-                raise AloeError(f"Checkpoint {version}: refused, it was rolled back; load it explicitly to use it.")
             return self._swap(self._check(uri, sha256))
 
     def rollback(self) -> Loaded:
@@ -92,6 +99,11 @@ class CheckpointSwapper:
             self._abandoned = self.current.version
             self.current, self._previous = self._previous, None
             return self.current
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where the policies come from that drive now, or would after a rollback."""
+        return tuple(loaded.directory for loaded in (self.current, self._previous) if loaded is not None)
 
     def _swap(self, loaded: Loaded) -> Loaded:
         self._previous, self.current = self.current, loaded
@@ -158,7 +170,7 @@ def local_directory(uri: str) -> Path:
     if not separator:
         rest = uri
     elif scheme != "file":
-        raise AloeError(f"Checkpoint {uri!r}: {scheme} is not supported: expected a directory or a file:// URI.")
+        raise AloeError(f"Checkpoint {uri!r}: expected a directory or a file:// URI, since {scheme} was not fetched.")
     if not rest:
         raise AloeError("Checkpoint: uri is empty: expected a checkpoint directory.")
     return Path(rest)

@@ -19,7 +19,7 @@ class NewestWins(Generic[Job]):
         self._run = run
         self._crashed = crashed
         self._pending: Job | None = None
-        self._closed = False
+        self._closed = self._busy = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
@@ -28,6 +28,23 @@ class NewestWins(Generic[Job]):
         with self._changed:
             self._pending = job
             self._changed.notify()
+
+    def submit_if_idle(self, job: Job) -> None:
+        """Submit a job that is worth nothing while another one runs or waits."""
+        with self._changed:
+            if not self._busy and self._pending is None:
+                self._pending = job
+                self._changed.notify()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the job that runs is in the way of a newer one, or of `close`."""
+        return self._pending is not None or self._closed
+
+    def wait(self, seconds: float) -> bool:
+        """For the job that runs: wait until it is superseded, at most `seconds`; returns whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.superseded, seconds)
 
     def close(self, timeout: float = 5.0) -> None:
         """Drop what has not begun and wait for what has, s."""
@@ -46,7 +63,9 @@ class NewestWins(Generic[Job]):
 
     def _next(self) -> Job | None:
         with self._changed:
+            self._busy = False
             while self._pending is None and not self._closed:
                 self._changed.wait()
             job, self._pending = self._pending, None
+            self._busy = job is not None
             return job

@@ -88,9 +88,9 @@ def test_frames_of_another_size_are_refused_resized_or_cropped_at_the_centre():
     assert fit(wide, 32, 24, "resize")[:, 0].max() == 0
 
 
-@pytest.mark.parametrize("text", ["", "v4l2:", "file", "usb:0", "topic:x"])
+@pytest.mark.parametrize("text", ["", "v4l2:", "file", "usb:0", "topic:x", "rtsp:host/1", "http://"])
 def test_an_unknown_source_names_the_choices(text):
-    with pytest.raises(AloeError, match="expected topic, v4l2:<index or path> or file:"):
+    with pytest.raises(AloeError, match=r"expected topic, v4l2:<index or path>, file:.* rtsp://"):
         parse_source(text)
 
 

@@ -24,6 +24,7 @@ from tiny_policy import CONTRACT, tiny_contract, write_tiny
 
 DT = 20_000_000
 CAMERAS = ("front", "wrist")
+STARTING = 90.0  # s that a process may take on a busy machine
 
 pytestmark = pytest.mark.usefixtures("helpers_on_path")
 
@@ -61,8 +62,9 @@ class Station(Node):
         self._sequence = 0
 
     def connect(self):
-        self.spinner.until(lambda: all(p.get_subscription_count() for p in self.outputs), "the policy node listens")
-        self.spinner.until(lambda: self.diagnostics, "it is heard")
+        listening = lambda: all(p.get_subscription_count() for p in self.outputs)  # noqa: E731
+        self.spinner.until(listening, "the policy node listens", STARTING)
+        self.spinner.until(lambda: self.diagnostics, "it is heard", STARTING)
 
     def task(self, episode, seed=7):
         self._task.publish(Task(task="sort", instruction="sort the blocks", episode_id=episode, seed=seed))
@@ -103,9 +105,9 @@ class Station(Node):
         assert len(self.chunks) == number
         return chunk_from_msg(self.chunks[-1], self.contract)
 
-    def announce(self, path, sha256=None):
+    def announce(self, path, sha256=None, uri=None):
         sha256 = manifest_sha256(path) if sha256 is None else sha256
-        self._announcement.publish(Checkpoint(uri=str(path), version=path.name, sha256=sha256))
+        self._announcement.publish(Checkpoint(uri=uri or str(path), version=path.name, sha256=sha256))
 
     def reports(self, text):
         """Wait for a diagnostic that says `text`."""

@@ -162,7 +162,7 @@ def test_while_one_loads_the_old_policy_stays_in_use(tmp_path):
     assert swapper.current.version == "v2"
 
 
-@pytest.mark.parametrize(("uri", "says"), [("s3://bucket/v1", "s3 is not supported"), ("", "uri is empty")])
+@pytest.mark.parametrize(("uri", "says"), [("s3://bucket/v1", "s3 was not fetched"), ("", "uri is empty")])
 def test_a_uri_that_is_no_local_directory_is_refused(uri, says):
     with pytest.raises(AloeError, match=says):
         local_directory(uri)

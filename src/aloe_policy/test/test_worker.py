@@ -57,3 +57,26 @@ def test_a_defect_reaches_the_owner():
     NewestWins("test", run, crashed=on_crash).submit("x")
     assert crashed.wait(10)
     assert isinstance(errors[0], ZeroDivisionError)
+
+
+def test_a_running_job_sees_that_it_is_superseded_and_an_idle_job_does_not_wait_in_line():
+    begun, last = threading.Event(), threading.Event()
+    ran, waited = [], []
+
+    def run(job):
+        ran.append(job)
+        if job == "a":
+            waited.append(worker.superseded or worker.wait(0.01))
+            begun.set()
+            waited.append(worker.wait(10))
+        else:
+            last.set()
+
+    worker = NewestWins("test", run, crashed=lambda error: None)
+    worker.submit("a")
+    assert begun.wait(10)
+    worker.submit_if_idle("b")
+    worker.submit("c")
+    assert last.wait(10)
+    worker.close()
+    assert (ran, waited) == (["a", "c"], [False, True])

@@ -52,7 +52,7 @@ def tiny_contract(**changes: object) -> RobotContract:
 class TinyRuntime:
     """Ramps by `slope` rad a step, after what is frozen.
 
-    q_mean is the brightness of `front`, so that tests can tell frames apart.
+    The value is the brightness of `front`, so that tests can tell frames apart.
     """
 
     version: str
@@ -79,7 +79,7 @@ class TinyRuntime:
             policy_version=self.version,
             frozen_steps=frozen,
         )
-        value = Value(q_min=-1.0, q_mean=-seen, q_std=0.1, v=-1.1, critic_version=self.version)
+        value = Value(q_min=-seen, q_mean=-seen, q_std=0.1, v=-seen - 0.1, critic_version=self.version)
         return Inference(chunk, value, candidates=2, latency=time.perf_counter() - start)
 
 
@@ -90,7 +90,14 @@ def load_tiny(directory: Path, sha256: str | None = None) -> TinyRuntime:
     return TinyRuntime(version, float(config["slope"]), contract, float(config.get("seconds", 0)))
 
 
-def write_tiny(root: Path, version: str, slope: object = 0.01, seconds: float = 0.0, **changes: object) -> Path:
+def write_tiny(
+    root: Path,
+    version: str,
+    slope: object = 0.01,
+    seconds: float = 0.0,
+    weights: bytes = b"tiny",
+    **changes: object,
+) -> Path:
     arguments: dict = {
         "config": {"slope": slope, "seconds": seconds},
         "norm": {},
@@ -100,4 +107,4 @@ def write_tiny(root: Path, version: str, slope: object = 0.01, seconds: float = 
         "method": "tiny",
         "metrics": {},
     }
-    return write_checkpoint(root, version, {"model.safetensors": b"tiny"}, **(arguments | changes))
+    return write_checkpoint(root, version, {"model.safetensors": weights}, **(arguments | changes))

@@ -12,8 +12,10 @@ from rich.table import Table
 from aloe_cli.command import VerbApp
 from aloe_core import checkpoint as store
 from aloe_core.errors import AloeError
+from aloe_policy.checkpoint_cache import CheckpointCache, default_cache
+from aloe_policy.remote import is_url, remote_latest, shown
 
-app = VerbApp(help="List, show, promote and roll back checkpoints.")
+app = VerbApp(help="List, show, promote, roll back and publish checkpoints.")
 
 Folder = Annotated[Path, typer.Argument(help="Folder that holds the checkpoints and LATEST.", metavar="FOLDER")]
 
@@ -43,10 +45,10 @@ def list_(folder: Folder) -> dict[str, Any]:
 
 @app.command()
 def show(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or a folder whose LATEST is meant.")],
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a folder whose LATEST is meant; a URL as well.")],
 ) -> dict[str, Any]:
-    """Verify every byte of CHECKPOINT and print its manifest."""
-    directory = _resolve(checkpoint)
+    """Verify every byte of CHECKPOINT and print its manifest; one at a URL is fetched into the cache first."""
+    directory = _fetch(checkpoint) if is_url(checkpoint) else _resolve(Path(checkpoint))
     manifest = store.verify_checkpoint(directory)
     data = {"path": str(directory), "sha256": store.manifest_sha256(directory), **manifest.model_dump()}
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -80,6 +82,25 @@ def rollback(folder: Folder) -> dict[str, Any]:
     path = store.rollback(folder)
     print(f"{folder}: LATEST is now {path.name} (was {previous}).")
     return {"folder": str(folder), "latest": path.name, "previous": previous}
+
+
+@app.command()
+def publish(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or a folder whose LATEST is meant.")],
+    url: Annotated[str, typer.Argument(help="Where robots fetch checkpoints from, e.g. s3://bucket/checkpoints.")],
+) -> dict[str, Any]:
+    """Verify CHECKPOINT and upload it into the folder at URL, where LATEST then names it."""
+    from aloe_critic.upload import push  # not needed, and not imported, by the other verbs
+
+    directory = _resolve(checkpoint)
+    uri = push(directory, url)
+    print(f"{shown(uri)}: published.")
+    return {"uri": shown(uri), "version": directory.name, "sha256": store.manifest_sha256(directory)}
+
+
+def _fetch(url: str) -> Path:
+    version = remote_latest(url)
+    return CheckpointCache(default_cache(), None).fetch(url if version is None else f"{url.rstrip('/')}/{version}")
 
 
 def _require_folder(folder: Path) -> None:

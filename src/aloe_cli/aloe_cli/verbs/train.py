@@ -43,6 +43,9 @@ def train_(
     held_out: Annotated[
         list[str] | None, typer.Option(help="Bags that the gate judges by; may be given again.", metavar="DIR")
     ] = None,
+    publish: Annotated[
+        str, typer.Option(help="Push the checkpoint there too, e.g. s3://bucket/checkpoints.", metavar="URL")
+    ] = "",
     tracker: Annotated[
         str, typer.Option(help="Show curves in wandb or trackio too, if installed; default: $ALOE_TRACKER, or none.")
     ] = "",
@@ -61,6 +64,7 @@ def train_(
         init=init,
         replay_dir=str(replay) if replay else "",
         fresh=fresh,
+        publish=publish,
         tracker=tracker,
         gate=str(gate) if gate else "",
         held_out=held_out or [],

@@ -19,6 +19,7 @@ from aloe_core.checkpoint import latest, manifest_sha256, verify_checkpoint
 from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
 from aloe_critic.child import TrainingChild
+from aloe_critic.upload import push
 from aloe_ros import diagnostics, qos
 from aloe_ros.node import run
 from aloe_ros.parameters import declare
@@ -37,6 +38,12 @@ class TrainerNode(Node):
             raise AloeError("Node trainer_node: parameter contract is empty: expected the path of a robot contract.")
         self._contract = load_contract(self._contract_path)
         self._checkpoints = declare(self, "checkpoint_dir", "checkpoints", "Folder checkpoints are published to.")
+        self._publish = declare(
+            self,
+            "publish_url",
+            "",
+            "URL that checkpoints are pushed to and announced under, e.g. s3://bucket/checkpoints; empty = none.",
+        )
         self._bags = declare(self, "bag_dirs", ["bags"], "Folders of bags trained on when a goal names none.")
         self._method = declare(self, "method", "aloe_select", "Learner used when a goal names none.")
         self._replay = declare(self, "replay_dir", "", "Store of bags that were read; empty = read all every time.")
@@ -80,10 +87,11 @@ class TrainerNode(Node):
         self._set_status(TrainerStatus.IDLE, detail="waiting for a goal")
 
     def _announce(self, directory: Path) -> None:
-        """Verify a checkpoint and announce it; AloeError if it is damaged or of another robot."""
+        """Verify a checkpoint and announce it, where robots can fetch it from; AloeError if that does not go."""
         manifest = verify_checkpoint(directory, contract_hash=self._contract.hash)
+        uri = push(directory, self._publish) if self._publish else str(directory.resolve())
         msg = Checkpoint(
-            uri=str(directory.resolve()),
+            uri=uri,
             version=manifest.version,
             sha256=manifest_sha256(directory),
             step=manifest.step,
@@ -161,6 +169,7 @@ class TrainerNode(Node):
         return {
             "bag_dirs": list(goal.bag_dirs) or self._bags,
             "checkpoint_dir": self._checkpoints,
+            "publish": self._publish,
             "contract": self._contract_path,
             "method": goal.method or self._method,
             "init": goal.init,

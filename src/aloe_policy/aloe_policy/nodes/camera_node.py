@@ -1,4 +1,4 @@
-"""All cameras of the contract as JPEG, from raw topics, V4L2 devices or recordings."""
+"""All cameras of the contract as JPEG, from raw topics, V4L2 devices, network streams or recordings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from aloe_core.contract import Camera
 from aloe_core.errors import AloeError
 from aloe_policy.camera_calibration import Calibration, load_calibration
-from aloe_policy.camera_source import CameraThread, Device, Recording, V4l2Device, parse_source
+from aloe_policy.camera_source import (
+    SOURCES,
+    CameraThread,
+    Device,
+    Recording,
+    StreamDevice,
+    V4l2Device,
+    parse_source,
+)
 from aloe_policy.camera_stats import CameraStats
 from aloe_policy.image_bridge import JPEG_FORMAT, JPEG_QUALITY, encode_jpeg, fit, to_bgr
 from aloe_ros import diagnostics, qos, stamps
@@ -108,10 +116,17 @@ class CameraNode(AloeLifecycleNode):
         )
         self._sources: dict[str, tuple[str, str]] = {}
         self._channels: dict[str, CameraChannel] = {}
+        self._latency: dict[str, float] = {}
         for camera in self.contract.cameras:
             name = camera.name
-            source = declare(
-                self, f"source.{name}", "topic", "topic, v4l2:<index or path> or file:<video or image folder>."
+            source = declare(self, f"source.{name}", "topic", f"{SOURCES}.")
+            self._latency[name] = declare(
+                self,
+                f"latency.{name}",
+                0.0,
+                "Of a network stream: s from exposure to arrival, taken off its stamps.",
+                low=0.0,
+                high=5.0,
             )
             fit_how = declare(
                 self, f"fit.{name}", "exact", "Frames of another size.", choices=["exact", "resize", "crop"]
@@ -163,6 +178,8 @@ class CameraNode(AloeLifecycleNode):
     def _opener(self, kind: str, argument: str, camera: Camera) -> Callable[[threading.Event], Device]:
         if kind == "v4l2":
             return lambda stop: V4l2Device(argument, camera, self._now)
+        if kind == "stream":
+            return lambda stop: StreamDevice(argument, camera, self._now, self._latency[camera.name])
         return lambda stop: Recording(argument, camera, self._now, stop)
 
     def _now(self) -> int:

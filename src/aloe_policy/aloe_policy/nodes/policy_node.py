@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 from aloe_msgs.msg import ActionChunk, ControlMode, ExecutedStep, Task, ValueEstimate
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, JointState
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.pacing import paced
 from aloe_core.types import Inference, Observation, Plan, PolicyRuntime
+from aloe_policy.checkpoint_cache import CheckpointCache, default_cache
 from aloe_policy.chunking import FRESH, G_MAX, MODES, Chunking
 from aloe_policy.image_bridge import decode_jpeg
 from aloe_policy.nodes.checkpoints import CheckpointIntake
 from aloe_policy.nodes.policy_server import ServerIntake
+from aloe_policy.nodes.value_watch import ValueWatch
 from aloe_policy.scheduler import ChunkScheduler, Latency, Request
 from aloe_policy.swap import MODEL_ERRORS, CheckpointSwapper, Loader, check_inference
 from aloe_policy.worker import NewestWins
@@ -43,8 +46,23 @@ class PolicyNode(AloeLifecycleNode):
         self.contract = declare_contract(self)
         self._lockstep = declare_lockstep(self)
         self._checkpoints = declare(
-            self, "checkpoint_dir", "", "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned."
+            self,
+            "checkpoint_dir",
+            "",
+            "Folder of checkpoints, whose LATEST is loaded, or one checkpoint, then pinned; a URL as well.",
         )
+        self._poll = declare(
+            self,
+            "checkpoint_poll",
+            0.0,
+            "Seconds between looks at LATEST of a checkpoint_dir at a URL; 0: only at the start.",
+            low=0.0,
+            high=86400.0,
+        )
+        cache_dir = declare(
+            self, "cache_dir", "", "Folder of checkpoints fetched from URLs; empty = ~/.cache/aloe/checkpoints."
+        )
+        cache_keep = declare(self, "cache_keep", 3, "Fetched checkpoints kept beside those in use.", low=0, high=1000)
         candidates = declare(self, "candidates", 8, "Chunks sampled; the critic chooses one.", low=1, high=256)
         device = declare(self, "device", "cpu", "Torch device of the policy.")
         threads = declare(self, "torch_threads", 1, "Threads of one inference.", low=1, high=64)
@@ -70,6 +88,9 @@ class PolicyNode(AloeLifecycleNode):
             self.contract, loader or native_loader(self.contract, candidates, device, threads, chunking)
         )
         self._server = ServerIntake(self, self.contract, candidates, chunking.mode)
+        self._cache = CheckpointCache(
+            Path(cache_dir).expanduser() if cache_dir else default_cache(), self.contract.hash, cache_keep
+        )
         self._joints = JointReader(self.contract)
         self._chunking = chunking.mode
         self._mode: ControlMode | None = None
@@ -80,7 +101,10 @@ class PolicyNode(AloeLifecycleNode):
         self._chunks = 0
         self._infer_worker: NewestWins[Request] | None = None
         self._intake: CheckpointIntake | None = None
-        self._diagnostics = diagnostics.Diagnostics(self, self._report)
+        self._watch = ValueWatch(self)
+        self._told: tuple[bytes, str] | None = None  # level and message that policy/status has
+        self._status_publisher = self.create_publisher(DiagnosticStatus, "policy/status", qos.LATCHED)
+        self._diagnostics = diagnostics.Diagnostics(self, self._report_and_tell)
 
     def configure(self) -> None:
         self._closing.clear()
@@ -100,11 +124,11 @@ class PolicyNode(AloeLifecycleNode):
             subscribe(ExecutedStep, "control/executed", self._on_executed, qos.command_subscription(self._lockstep)),
             subscribe(ControlMode, "control/mode", self._on_mode, qos.LATCHED),
         ]
-        self._intake = CheckpointIntake(self, self._swapper, self._swapped, self._crashed)
+        self._intake = CheckpointIntake(self, self._swapper, self._cache, self._swapped, self._crashed)
         if self._server.wanted:
             self._server.start(self._swapper, self._swapped, self._crashed)
         else:
-            self._intake.load_initial(self._checkpoints)
+            self._intake.load_initial(self._checkpoints, self._poll)
 
     def _swapped(self) -> None:
         with self._lock:
@@ -138,7 +162,8 @@ class PolicyNode(AloeLifecycleNode):
 
     def _on_task(self, msg: Task) -> None:
         with self._lock:
-            self._scheduler.on_task(msg.episode_id, msg.instruction, msg.seed)
+            if self._scheduler.on_task(msg.episode_id, msg.instruction, msg.seed):
+                self._watch.on_episode()
             self._advance()
 
     def _on_frame(self, camera: str, msg: CompressedImage) -> None:
@@ -174,6 +199,7 @@ class PolicyNode(AloeLifecycleNode):
             driving = self._active and drives
             with self._lock:
                 self._scheduler.on_mode(driving, mode.sequence, stamps.to_ns(mode.header.stamp))
+                self._watch.on_mode(mode.sequence)
                 self._advance()
 
     def _advance(self) -> None:
@@ -227,17 +253,27 @@ class PolicyNode(AloeLifecycleNode):
         self._chunks += 1
         if inference.value is not None:
             self._value_publisher.publish(value_to_msg(inference.value, inference.chunk))
+            self._watch.see(inference.chunk.stamp, inference.value.q_min)
 
     def _crashed(self, error: Exception) -> None:
         """A thread ended by a defect: the next report ends the node with it."""
         self._crash = error
+
+    def _report_and_tell(self) -> diagnostics.Report:
+        """Report, and put it on policy/status when it says something new."""
+        report = self._report()
+        if report[:2] != self._told:
+            self._told = report[:2]
+            name = self.get_fully_qualified_name()
+            self._status_publisher.publish(DiagnosticStatus(level=report[0], name=name, message=report[1]))
+        return report
 
     def _report(self) -> diagnostics.Report:
         if self._crash is not None:
             raise self._crash
         with self._lock:
             self._advance()  # in lock-step nothing arrives while a frame is missing, and its time-out must be seen
-            problem, warning = self._scheduler.problem, self._scheduler.warning
+            problem, warning, alarm = self._scheduler.problem, self._scheduler.warning, self._watch.raised
             latency, splices = self._scheduler.latency.mean, replace(self._scheduler.splices)
         if problem and problem != self._said:
             self.get_logger().error(f"No chunk: {problem}")
@@ -249,6 +285,7 @@ class PolicyNode(AloeLifecycleNode):
         values = {
             "version": current.version if current else "",
             "pinned": self._swapper.pinned,
+            "fetching": self._intake.fetching if self._intake is not None else "",
             "chunks": self._chunks,
             "latency_ms": f"{(latency or 0) * 1e3:.1f}",
             "overhead_ms": f"{(self._overhead.mean or 0) * 1e3:.2f}",
@@ -264,6 +301,8 @@ class PolicyNode(AloeLifecycleNode):
             return diagnostics.WARN, lost, values
         if current is None:
             return diagnostics.WARN, refusal or "no checkpoint yet", values
+        if alarm:
+            return diagnostics.WARN, alarm, values
         if refusal:
             return diagnostics.WARN, f"checkpoint refused: {refusal}", values
         if warning:
