@@ -53,6 +53,9 @@ class Hyper(BaseModel):
     state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
     keypoints: int = Field(32, ge=1)
     width_head: int = Field(384, ge=8)
+    # Half of the chunks are learned with their first steps given, up to half the horizon, for `chunking: prefix` on a
+    # robot with a delay (arXiv 2512.05964). A property of the policy: what improves it keeps it.
+    prefix: bool = False
 
     # Chunk critic (aloe, aloe_select, td1, mc, iql, qc, hil_serl; ALOE, arXiv 2602.12691)
     gamma: float = Field(0.998, gt=0, le=1)  # per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s
