@@ -84,6 +84,11 @@ class Hyper(BaseModel):
     continuation: Literal["policy", "segment"] = "policy"
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
+    # Distilled short-chunk critic (aloe, aloe_select, aloe_takeover; DQC, arXiv 2512.10926): TD looks ahead by chunks
+    # of `long_chunk` control steps, a multiple of `stride` above the contract's `execute`; 0 = by those that run.
+    long_chunk: int = Field(0, ge=0)
+    # Of the long values over how chunks with this beginning went on, which the short critic learns; 0.5 = their mean.
+    distil_expectile: float = Field(0.8, gt=0, lt=1)
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn
     clip: float = Field(1.0, gt=0)  # gradient norm
 

@@ -137,7 +137,8 @@ class FlowPolicy(nn.Module):
         told = torch.arange(p, device=state.device) < steps[:, None]
         knots = (planned[:, self.rows.clamp_max(last)] - anchor - self.knot_mean) / self.knot_std
         fixed = (self.rows < steps[:, None])[..., None].expand_as(knots)
-        return Given(torch.cat([(normal * told[..., None]).flatten(1), told.to(normal.dtype)], 1), knots.flatten(1), fixed.flatten(1))
+        token = torch.cat([(normal * told[..., None]).flatten(1), told.to(normal.dtype)], 1)
+        return Given(token, knots.flatten(1), fixed.flatten(1))
 
     def sample_knots(
         self, z: Tensor, n: int, generator: torch.Generator | None = None, given: Given | None = None

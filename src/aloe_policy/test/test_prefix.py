@@ -92,7 +92,7 @@ def test_a_chunk_cut_short_leaves_a_step_to_predict(monkeypatch):
 
 
 def test_chunks_go_on_from_the_steps_they_are_given():
-    """Data go straight on, up or down: a flow that is given the beginning goes on with it, one that is not cannot know."""
+    """Data go straight on, up or down: a flow that is given the beginning goes on so, one that is not cannot know."""
     torch.manual_seed(0)
     net = net_of(8)
     slope = torch.randn(256, 1, A)
@@ -130,4 +130,5 @@ def test_an_indicator_and_a_prefix_together():
     planned = torch.randn(9, A)
     knots = net.given(planned[None], torch.zeros(1, A), torch.tensor([7]))
     got = net.sample_knots(net.features(OBS), 2, torch.Generator().manual_seed(0), knots)
-    torch.testing.assert_close(net.decode_actions(got, OBS.state)[0, :, [0, 3, 6]], planned[[0, 3, 6]].expand(2, -1, -1))
+    chunks = net.decode_actions(got, OBS.state)
+    torch.testing.assert_close(chunks[0, :, [0, 3, 6]], planned[[0, 3, 6]].expand(2, -1, -1))
