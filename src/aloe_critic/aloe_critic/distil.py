@@ -49,8 +49,8 @@ def fit_distilled(
     assert critic.long is not None
     hyper, long = job.hyper, critic.long
     w = longer(table.windows, job.replay.stride, hyper.gamma, table.max_length, long.config.steps)
-    target = td_targets(critic, policy, replace(table, windows=w), bank, hyper)
     short_tokens, long_tokens = (data_tokens(policy, one, table) for one in (critic, long))
+    target = td_targets(replace(table, windows=w), bank, hyper, short_tokens)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
 

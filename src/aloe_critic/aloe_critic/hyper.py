@@ -32,6 +32,8 @@ class Hyper(BaseModel):
     max_length: float = Field(0, ge=0)  # control steps that normalise rewards; 0 = longest episode seen
     failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
 
+    failed_takes: bool = False  # learn from takes that failed their quality check (gaps, rates, drops) as well
+
     # Batches of critics and state values: factors for how often a window is drawn; what a mapping leaves out is not.
     # Empty, or 0 = all alike. --set 'sample_outcome={success: 1, failure: 2}'
     sample_source: dict[Literal["policy", "human", "hold"], Factor] = Field(default_factory=dict)  # who drove

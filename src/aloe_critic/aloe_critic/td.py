@@ -148,20 +148,19 @@ Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] 
 
 def fit_q(
     critic: ChunkCritic,
-    policy: FlowPolicy,
     table: ChunkTable,
     job: Job,
     target: Target,
+    executed: Tensor,
     steps: int,
     phase: str,
     rows: Tensor | None = None,
 ) -> dict[str, float]:
-    """Regression of Q_i at replayed chunks (windows `rows`; None = all) on `target`."""
+    """Regression of Q_i at replayed chunks, `executed` = data_tokens, of windows `rows` (None = all) on `target`."""
     if steps == 0:
         return {}
     hyper, w = job.hyper, table.windows
     rows = torch.arange(len(w)) if rows is None else rows
-    executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, rows)
 
@@ -190,18 +189,23 @@ def fit_critic(
     phase: str = "critic",
 ) -> dict[str, float]:
     """TD regression of Q_i on y with a' drawn from `bank` (sample_bank). No gradient reaches the policy."""
-    return fit_q(critic, policy, table, job, td_targets(critic, policy, table, bank, job.hyper), steps, phase)
+    executed = data_tokens(policy, critic, table)
+    target = td_targets(table, bank, job.hyper, executed)
+    return fit_q(critic, table, job, target, executed, steps, phase)
 
 
-def td_targets(critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, bank: Tensor, hyper: Hyper) -> Target:
-    """Return what computes y of windows from a target network and chunks a' of `bank`."""
+def td_targets(table: ChunkTable, bank: Tensor, hyper: Hyper, executed: Tensor) -> Target:
+    """Return what computes y of windows from a target network and chunks a' of `bank` [rows, n, D].
+
+    `executed` [N, 1, D]: data_tokens of the same critic.
+    """
     w = table.windows
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table)
     lost = taken_over(w) if hyper.takeover == "never" else None
     going_on = None
     if hyper.continuation == "segment":
-        executed, following = data_tokens(policy, critic, table), successors(w)
+        following = successors(w)
         human = w.source == int(Source.HUMAN)
         going_on = human & (following >= 0) & human[following.clamp_min(0)]
 
