@@ -107,13 +107,13 @@ class FlowHead(nn.Module):
     ) -> Tensor:
         """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist.
 
-        Knots that are given stand clean among the noisy ones and are no part of the error.
+        Knots that are given are no part of the error, and blank among the noisy ones.
         """
         drawn = self.draw(len(data), data) if drawn is None else drawn
         noise, t = drawn[:, : self.dim], drawn[:, self.dim : self.dim + 1]
         x = (1 - t) * noise + t * data
         if given is not None:
-            x, valid = given.hold(x), valid * ~given.fixed
+            x, valid = given.blank(x), valid * ~given.fixed
         v = self.velocity(x, t, self.condition(z, said, given)).to(data.dtype)
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
@@ -144,8 +144,7 @@ class FlowHead(nn.Module):
         """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D], around what is given."""
         steps = steps or self.steps
         field = self.field(z, given)
-        hold = given.hold if given is not None else lambda x: x
-        x = hold(noise)
+        x = noise
         for i in range(steps):
-            x = hold(x + field(x, i / steps) / steps)
-        return x
+            x = x + field(x if given is None else given.blank(x), i / steps) / steps
+        return x if given is None else given.insert(x)
