@@ -28,10 +28,12 @@ CONTRACT = str(Path(__file__).parents[3] / "config/robots/desk_arm.yaml")
 
 
 def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
-    done = run(tmp_path, "--methods", "hg_dagger,aloe_select")
+    done = run(tmp_path, "--methods", "hg_dagger,aloe_select+distilled+priors")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select"]
+    assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select+distilled+priors"]
+    assert [row["critic"] is None for row in result["rows"]] == [True, False]
+    assert result["rows"][1]["overrides"] == {"prior_scale": 0.3, "long_chunk": 15}
     for row in result["rows"]:
         assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= row.keys()
         before, after = row["curve"]
@@ -42,7 +44,7 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
 
     kept = (tmp_path / "work/rows").iterdir()
     stamps = {file: file.stat().st_mtime_ns for file in kept}
-    again = run(tmp_path, "--methods", "hg_dagger,aloe_select")
+    again = run(tmp_path, "--methods", "hg_dagger,aloe_select+distilled+priors")
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == stamps
 
@@ -53,6 +55,7 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
 def test_an_unknown_method_or_person_is_one_sentence(tmp_path):
     for arguments, words in (
         (("--methods", "magic"), "method = 'magic': expected one of"),
+        (("--methods", "aloe+magic"), "variant = 'magic': expected one of"),
         (("--methods", "bc", "--humans", "robot"), "human = 'robot': expected one of skilled"),
     ):
         done = run(tmp_path, *arguments)

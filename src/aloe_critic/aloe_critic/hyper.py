@@ -32,6 +32,8 @@ class Hyper(BaseModel):
     max_length: float = Field(0, ge=0)  # control steps that normalise rewards; 0 = longest episode seen
     failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
 
+    failed_takes: bool = False  # learn from takes that failed their quality check (gaps, rates, drops) as well
+
     # Batches of critics and state values: factors for how often a window is drawn; what a mapping leaves out is not.
     # Empty, or 0 = all alike. --set 'sample_outcome={success: 1, failure: 2}'
     sample_source: dict[Literal["policy", "human", "hold"], Factor] = Field(default_factory=dict)  # who drove
@@ -53,6 +55,9 @@ class Hyper(BaseModel):
     state_noise: float = Field(0.01, ge=0)  # rad or m, so that the policy looks instead of counting on its own pose
     keypoints: int = Field(32, ge=1)
     width_head: int = Field(384, ge=8)
+    # Half of the chunks are learned with their first steps given, up to half the horizon, for `chunking: prefix` on a
+    # robot with a delay (arXiv 2512.05964). A property of the policy: what improves it keeps it.
+    prefix: bool = False
 
     # Chunk critic (aloe, aloe_select, td1, mc, iql, qc, hil_serl; ALOE, arXiv 2602.12691)
     gamma: float = Field(0.998, gt=0, le=1)  # per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s
@@ -81,6 +86,11 @@ class Hyper(BaseModel):
     continuation: Literal["policy", "segment"] = "policy"
     target_samples: int = Field(1, ge=1)  # fresh chunks a' averaged in the target
     target_pick: Literal["mean", "max"] = "mean"  # max over target_samples is Q-chunking
+    # Distilled short-chunk critic (aloe, aloe_select, aloe_takeover; DQC, arXiv 2512.10926): TD looks ahead by chunks
+    # of `long_chunk` control steps, a multiple of `stride` above the contract's `execute`; 0 = by those that run.
+    long_chunk: int = Field(0, ge=0)
+    # Of the long values over how chunks with this beginning went on, which the short critic learns; 0.5 = their mean.
+    distil_expectile: float = Field(0.8, gt=0, lt=1)
     bank: int = Field(16, ge=1)  # chunks of the current policy kept per observation, from which a' and a_n are drawn
     clip: float = Field(1.0, gt=0)  # gradient norm
 

@@ -31,6 +31,26 @@ def one_step(windows: Windows, stride: int, gamma: float, max_length: float) -> 
     )
 
 
+def longer(windows: Windows, stride: int, gamma: float, max_length: float, steps: int) -> Windows:
+    """Extend what is scored to the `steps` (a multiple of `stride`, at most the horizon) that one source went on.
+
+    As `one_step`: needs all windows in order, and what gamma and max_length they were scored with.
+    """
+    links = one_step(windows, stride, gamma, max_length)
+    following, wanted = successors(links), windows.plan_length.clamp_max(steps)
+    length, reward, discount = links.length.clone(), links.reward.clone(), links.discount.clone()
+    row, at = links.next_obs.clone(), following.clone()
+    for _ in range(steps // stride - 1):
+        go = length < wanted  # so there is a window after this one: the run is not over
+        here = at.clamp_min(0)
+        reward = torch.where(go, reward + discount * links.reward[here], reward)
+        discount = torch.where(go, discount * links.discount[here], discount)
+        length = torch.where(go, length + links.length[here], length)
+        row = torch.where(go, links.next_obs[here], row)
+        at = torch.where(go, following[here], at)
+    return replace(windows, length=length, reward=reward, discount=discount, next_obs=row)
+
+
 def successors(windows: Windows) -> Tensor:
     """Return the window that begins where each ends, int64 [N]; -1 if none does (end of the episode, or a gap)."""
     rows = int(torch.max(windows.obs.max(), windows.next_obs.max())) + 1

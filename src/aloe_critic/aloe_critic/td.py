@@ -68,11 +68,14 @@ def new_critic(policy: FlowPolicy, hyper: Hyper, table: ChunkTable, **changes: o
     critic = ChunkCritic(critic_config(policy, hyper, **changes))
     w = table.windows
     anchor = table.state[w.obs] * policy.relative
-    knots = w.chunk[:, critic.rows] - anchor[:, None]
-    critic.action_mean.copy_(knots.mean(0))
-    critic.action_std.copy_(knots.std(0).clamp_min(0.005))
-    if hyper.initial_value == "never":
-        torch.nn.init.constant_(critic.out.bias, least_return(hyper.gamma, table))
+    for one in (critic, critic.long):
+        if one is None:
+            continue
+        knots = w.chunk[:, one.rows] - anchor[:, None]
+        one.action_mean.copy_(knots.mean(0))
+        one.action_std.copy_(knots.std(0).clamp_min(0.005))
+        if hyper.initial_value == "never":
+            torch.nn.init.constant_(one.out.bias, least_return(hyper.gamma, table))
     return critic
 
 
@@ -115,9 +118,9 @@ def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick
     w = table.windows
     pick = torch.arange(len(w)) if pick is None else pick
     anchor = table.state[w.obs[pick]] * policy.relative
-    # A critic of whole chunks is told how far their source really went on, beyond the prefix of the transition.
+    # A critic of longer chunks is told how far their source really went on, beyond the prefix of the transition.
     ran = w.plan_length if critic.config.steps > policy.config.execute else w.length
-    return critic.encode(w.chunk[pick][:, None], anchor, ran[pick])
+    return critic.encode(w.chunk[pick][:, None], anchor, ran[pick].clamp_max(critic.config.steps))
 
 
 class CriticFit:
@@ -145,20 +148,19 @@ Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] 
 
 def fit_q(
     critic: ChunkCritic,
-    policy: FlowPolicy,
     table: ChunkTable,
     job: Job,
     target: Target,
+    executed: Tensor,
     steps: int,
     phase: str,
     rows: Tensor | None = None,
 ) -> dict[str, float]:
-    """Regression of Q_i at replayed chunks (windows `rows`; None = all) on `target`."""
+    """Regression of Q_i at replayed chunks, `executed` = data_tokens, of windows `rows` (None = all) on `target`."""
     if steps == 0:
         return {}
     hyper, w = job.hyper, table.windows
     rows = torch.arange(len(w)) if rows is None else rows
-    executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, rows)
 
@@ -187,13 +189,23 @@ def fit_critic(
     phase: str = "critic",
 ) -> dict[str, float]:
     """TD regression of Q_i on y with a' drawn from `bank` (sample_bank). No gradient reaches the policy."""
-    hyper, w = job.hyper, table.windows
+    executed = data_tokens(policy, critic, table)
+    target = td_targets(table, bank, job.hyper, executed)
+    return fit_q(critic, table, job, target, executed, steps, phase)
+
+
+def td_targets(table: ChunkTable, bank: Tensor, hyper: Hyper, executed: Tensor) -> Target:
+    """Return what computes y of windows from a target network and chunks a' of `bank` [rows, n, D].
+
+    `executed` [N, 1, D]: data_tokens of the same critic.
+    """
+    w = table.windows
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table)
     lost = taken_over(w) if hyper.takeover == "never" else None
     going_on = None
     if hyper.continuation == "segment":
-        executed, following = data_tokens(policy, critic, table), successors(w)
+        following = successors(w)
         human = w.source == int(Source.HUMAN)
         going_on = human & (following >= 0) & human[following.clamp_min(0)]
 
@@ -213,4 +225,4 @@ def fit_critic(
             y = torch.where(lost[pick], w.reward[pick] + w.discount[pick] * least, y)
         return y.clamp(least, 0.0) if hyper.bounded_target else y
 
-    return fit_q(critic, policy, table, job, target, steps, phase)
+    return target

@@ -30,7 +30,7 @@ from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop, Stopped
 from aloe_critic.monitor import Monitor, find_tracker
 from aloe_critic.replay import Replay, ReplayStore, load_bags
-from aloe_critic.replay.bags import find_bags
+from aloe_critic.replay.bags import FAILED, find_bags
 from aloe_critic.run import Run
 from aloe_critic.upload import open_target, push
 from aloe_policy.config import FlowConfig
@@ -66,6 +66,7 @@ class TrainResult:
     episodes: int
     transitions: int
     set_aside: dict[str, str]  # bag -> why it was not used
+    failed_takes: int  # of which so many because the take failed its quality check
     metrics: dict[str, object]
     wall_s: float
 
@@ -98,7 +99,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             # The first process makes the store and brings it up to date; the others find it so.
             with distributed.chief_first() if request.replay_dir else nullcontext():
                 store = ReplayStore(request.replay_dir, contract) if request.replay_dir else None
-                set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, only=run.bags)
+                set_aside = load_bags(replay, request.bag_dirs, contract, progress, store, run.bags, hyper.failed_takes)
         except AloeError:
             if distributed.is_chief() and not resumes:
                 run.abandon()
@@ -128,6 +129,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         episodes=len(replay.episodes),
         transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
         set_aside=set_aside,
+        failed_takes=sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values()),
         metrics=learned.metrics,
         wall_s=time.monotonic() - start,
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from aloe_core.errors import AloeError
 from aloe_critic.flat.config import FlatConfig, qc
 from aloe_critic.flat.data import Transitions
 from aloe_critic.flat.learner import FlatLearner
@@ -113,3 +114,41 @@ def test_compiled_losses_are_the_losses():
     arguments = (data.states, data.chunk, data.reward, data.discount, data.states, noise)
     compiled = torch.compile(learner.critic_loss, dynamic=False, backend="aot_eager")
     assert compiled(*arguments).item() == pytest.approx(learner.critic_loss(*arguments).item(), rel=1e-5)
+
+
+def two_steps(n: int = 512) -> Transitions:
+    """Chunks of two numbers that each go up or down; a policy makes the first, and only both up is right."""
+    torch.manual_seed(0)
+    chunk = torch.where(torch.rand(n, 2) < 0.5, -0.5, 0.5)
+    rows = torch.arange(n)
+    reward = (chunk > 0).all(1).float() - 1
+    return Transitions(torch.zeros(n, 3), rows, rows, chunk + 0.02 * torch.randn(n, 2), reward, torch.zeros(n))
+
+
+def test_a_distilled_critic_scores_a_beginning_by_the_expectile_of_how_it_goes_on():
+    """Up is worth 0 or -1, equally often, of which the expectile of 0.8 is -0.2; down is worth -1."""
+    learner = FlatLearner(two_steps(), FlatConfig(**SMALL, lr=3e-3, short=1, expectile=0.8))
+    for _ in range(500):
+        learner.update_critic()
+    q = learner.critic(torch.zeros(1, 3), torch.tensor([[[0.5], [-0.5]]])).mean(0)[0]
+    torch.testing.assert_close(q.detach(), torch.tensor([-0.2, -1.0]), atol=0.06, rtol=0)
+    for _ in range(300):
+        learner.update_actor()
+    assert learner.act(torch.zeros(64, 3), 8).shape == (64, 1), "the policy makes the beginning alone"
+    assert (learner.act(torch.zeros(64, 3), 8) > 0).float().mean() > 0.95
+
+
+def test_a_distilled_critic_goes_on_where_it_was_saved():
+    learner, other = (FlatLearner(two_steps(), FlatConfig(**SMALL, short=1)) for _ in range(2))
+    for _ in range(3):
+        learner.update()
+    other.load_state({name: value.clone() for name, value in learner.state().items()})
+    for one in (learner, other):
+        torch.manual_seed(5)
+        one.update()
+    assert same(weights(learner.long), other.long) and same(weights(learner.critic), other.critic)
+
+
+def test_a_beginning_as_long_as_its_chunk_is_refused():
+    with pytest.raises(AloeError, match="short = 2: expected fewer than the 2 numbers"):
+        FlatLearner(two_steps(), FlatConfig(**SMALL, short=2))

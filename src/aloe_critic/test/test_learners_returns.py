@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.episode.transitions import chunk_transitions, step_rewards
-from aloe_critic.learners.iql import expectile_loss
+from aloe_critic.expectile import expectile_loss
 from aloe_critic.replay import Replay
 from aloe_critic.returns import look_ahead, monte_carlo, one_step
 from aloe_critic.values import Bins

@@ -246,3 +246,34 @@ def test_training_from_a_store_is_training_from_memory(tmp_path):
     ]
     assert results[0].metrics == results[1].metrics == results[2].metrics
     assert (tmp_path / "store" / "journal.jsonl").is_file()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_takes_that_failed_their_quality_check_are_left_out_unless_asked_for(tmp_path, reads, kept):
+    bags = tmp_path / "bags"
+    record(bags, "good", quality="passed")
+    record(bags, "unchecked")
+    record(bags, "gaps", quality="cameras/top: a gap of 0.4 s")
+    store = ReplayStore(tmp_path / "store", CONTRACT) if kept else None
+    replay, aside = replay_of([bags], store)
+    assert len(replay.episodes) == 2
+    reason = "the take failed its quality check: cameras/top: a gap of 0.4 s; --set failed_takes=true learns from it."
+    assert aside == {str(bags / "gaps"): reason}
+    seen = len(reads)
+    everything = Replay(CONTRACT, 5, 64)
+    assert load_bags(everything, [str(bags)], CONTRACT, store=store, failed_takes=True) == {}
+    assert len(everything.episodes) == 3
+    assert len(reads) == (seen if kept else seen + 3), "a store holds what was left out"
+
+
+def test_a_discarded_take_that_a_store_has_read_is_not_learned_from(tmp_path):
+    bags = tmp_path / "bags"
+    record(bags, "a")
+    discarded = record(bags, "b")
+    store = ReplayStore(tmp_path / "store", CONTRACT)
+    assert len(replay_of([bags], store)[0].episodes) == 2
+    (bags / "trash").mkdir()
+    discarded.rename(bags / "trash" / discarded.name)
+    replay, aside = replay_of([bags], store)
+    assert len(replay.episodes) == 1 and aside == {}
+    assert (replay.windows(gamma=0.9, max_length=1, failure_cost=1).episode == 0).all()

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 from aloe_core.errors import AloeError
 
-MODES = ("receding", "ensemble", "rtc")
+MODES = ("receding", "ensemble", "rtc", "prefix")
 G_MAX = 5.0  # largest weight of the guidance (arXiv 2506.07339)
 FRESH = 0.5
 
 
 @dataclass(frozen=True)
 class Chunking:
-    """receding: a chunk simply replaces the one before. ensemble: overlapping rows are averaged. rtc: guided."""
+    """receding: a chunk simply replaces the one before. ensemble: overlapping rows are averaged.
+
+    rtc: guided while it is sampled. prefix: given to a policy that was trained so.
+    """
 
     mode: str = "receding"
     g_max: float = G_MAX  # rtc: largest weight of the guidance

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aloe_core.contract import RobotContract
+from aloe_core.pacing import longest_delay
 
 
 class FlowConfig(BaseModel):
@@ -34,6 +35,16 @@ class FlowConfig(BaseModel):
     head: Literal["flow", "gaussian"] = "flow"  # gaussian: the actor of hil_serl
     indicator: bool = False  # conditioned on "this chunk was an improvement" (RECAP, arXiv 2511.14759)
     guidance: float = Field(1.0, ge=0)  # g in v_u + g (v_c - v_u) when sampling with an indicator; 1 = v_c
+    # Leading steps of a chunk that may be given because they will have run (arXiv 2512.05964); 0 = none can be.
+    prefix: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _prefix_fits(self) -> FlowConfig:
+        if self.prefix > longest_delay(self.horizon):
+            raise ValueError(f"prefix = {self.prefix}: expected at most half of the horizon of {self.horizon}")
+        if self.prefix and self.head != "flow":
+            raise ValueError(f"prefix = {self.prefix}: only a flow can be given steps")
+        return self
 
     @classmethod
     def for_contract(cls, contract: RobotContract, **overrides: object) -> FlowConfig:

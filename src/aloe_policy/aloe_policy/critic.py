@@ -29,6 +29,8 @@ class CriticConfig(BaseModel):
     prior: float = Field(0.0, ge=0)  # scale of fixed random networks added to the heads (arXiv 1806.03335)
     # Q_pess over heads; lcb: mean - standard deviation; quantile: the lower quartile, less moved by one bad head
     pessimism: Literal["min", "mean", "lcb", "quantile"] = "min"
+    # Leading steps that a second critic scores, from which this one is distilled; 0 = none (DQC, arXiv 2512.10926)
+    long_steps: int = Field(0, ge=0)
 
 
 class EnsembleLinear(nn.Module):
@@ -95,6 +97,10 @@ class ChunkCritic(Ensemble):
         self.register_buffer("rows", torch.tensor(rows), persistent=False)
         self.register_buffer("action_mean", torch.zeros(len(rows), config.action_dim))
         self.register_buffer("action_std", torch.ones(len(rows), config.action_dim))
+        # Takes part in learning only, but goes on learning in the next iteration, so it is part of the checkpoint.
+        self.long: ChunkCritic | None = None
+        if config.long_steps:
+            self.long = ChunkCritic(config.model_copy(update={"steps": config.long_steps, "long_steps": 0}))
 
     def encode(self, chunks: Tensor, anchor: Tensor, length: Tensor) -> Tensor:
         """Tokens [B, n, D] of chunks [B, n, >=h, A], anchor [B, A], executed length [B] (steps, <= h)."""

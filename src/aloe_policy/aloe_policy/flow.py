@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aloe_policy.given import Given
+
 UNSAID, WORSE, BETTER = 0, 1, 2  # what an indicator says of a chunk (RECAP, arXiv 2511.14759)
 
 
@@ -32,6 +34,7 @@ class FlowHead(nn.Module):
 
     Convention: x_t = (1 - t) * noise + t * data, v = data - noise, sampled by Euler from t = 0 to 1.
     With `indicator` the field is also conditioned on UNSAID, WORSE or BETTER, and samples are guided towards BETTER.
+    With `given` > 0 it can be conditioned on what will have run, a token of so many numbers.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class FlowHead(nn.Module):
         *,
         indicator: bool = False,
         guidance: float = 1.0,
+        given: int = 0,
     ) -> None:
         super().__init__()
         self.dim, self.steps, self.guidance = dim, steps, guidance
@@ -57,10 +61,17 @@ class FlowHead(nn.Module):
         self.indicator = nn.Embedding(3, width) if indicator else None
         if self.indicator is not None:
             nn.init.zeros_(self.indicator.weight)  # says nothing yet: the field is that of the policy it came from
+        # Made last, so that without it the weights before it are drawn as ever; no bias, so that no steps say nothing.
+        self.given = nn.Linear(given, width, bias=False) if given else None
+        if self.given is not None:
+            nn.init.zeros_(self.given.weight)
 
-    def condition(self, z: Tensor, said: Tensor | int = UNSAID) -> Tensor:
+    def condition(self, z: Tensor, said: Tensor | int = UNSAID, given: Given | None = None) -> Tensor:
         """Return the part of the field that does not depend on x or t, computed once per observation."""
         c = self.cond(z)
+        if given is not None:
+            assert self.given is not None
+            c = c + self.given(given.token)
         return c if self.indicator is None else c + self.indicator(torch.as_tensor(said, device=z.device))
 
     def velocity(self, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
@@ -74,31 +85,48 @@ class FlowHead(nn.Module):
         return self.out(self.norm(h))
 
     def draw(self, batch: int, like: Tensor) -> Tensor:
-        """Noise and time of a batch, [B, D + 1]: drawn apart from the loss so that processes can share one draw."""
+        """Noise and time of a batch, [B, D + 1]: drawn apart from the loss so that processes can share one draw.
+
+        A head that can be given steps has a third part, [B, D + 2]: uniform numbers that say how many are given.
+        """
         noise = torch.randn(batch, self.dim, device=like.device, dtype=like.dtype)
         # Beta(1, 1.5): noisier steps, where the observation must decide, are drawn more often (pi0, arXiv 2410.24164).
         t = 1 - torch.rand(batch, 1, device=like.device, dtype=like.dtype).pow(2 / 3)
-        return torch.cat([noise, t], 1)
+        if self.given is None:
+            return torch.cat([noise, t], 1)
+        return torch.cat([noise, t, torch.rand(batch, 1, device=like.device, dtype=like.dtype)], 1)
 
     def loss(
-        self, z: Tensor, data: Tensor, valid: Tensor, said: Tensor | int = UNSAID, drawn: Tensor | None = None
+        self,
+        z: Tensor,
+        data: Tensor,
+        valid: Tensor,
+        said: Tensor | int = UNSAID,
+        drawn: Tensor | None = None,
+        given: Given | None = None,
     ) -> Tensor:
-        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist."""
+        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist.
+
+        Knots that are given are no part of the error, and blank among the noisy ones.
+        """
         drawn = self.draw(len(data), data) if drawn is None else drawn
-        noise, t = drawn[:, :-1], drawn[:, -1:]
-        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z, said)).to(data.dtype)
+        noise, t = drawn[:, : self.dim], drawn[:, self.dim : self.dim + 1]
+        x = (1 - t) * noise + t * data
+        if given is not None:
+            x, valid = given.blank(x), valid * ~given.fixed
+        v = self.velocity(x, t, self.condition(z, said, given)).to(data.dtype)
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
 
-    def field(self, z: Tensor) -> Callable[[Tensor, float], Tensor]:
+    def field(self, z: Tensor, given: Given | None = None) -> Callable[[Tensor, float], Tensor]:
         """Return the velocity at (x [B, n, D], t) for z [B, Z]; the condition is computed once for all n and t.
 
         It has a gradient in x only.
         """
         with torch.no_grad():
             guided = self.indicator is not None
-            c = self.condition(z, BETTER if guided else UNSAID)[:, None]
-            free = self.condition(z, UNSAID)[:, None] if guided and self.guidance != 1 else None
+            c = self.condition(z, BETTER if guided else UNSAID, given)[:, None]
+            free = self.condition(z, UNSAID, given)[:, None] if guided and self.guidance != 1 else None
 
         def at(x: Tensor, time: float) -> Tensor:
             # One time for all samples, so that the modulation of the blocks is computed once for all of them as well.
@@ -112,11 +140,11 @@ class FlowHead(nn.Module):
         return at
 
     @torch.no_grad()
-    def sample(self, z: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D]."""
+    def sample(self, z: Tensor, noise: Tensor, steps: int | None = None, given: Given | None = None) -> Tensor:
+        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D], around what is given."""
         steps = steps or self.steps
-        field = self.field(z)
+        field = self.field(z, given)
         x = noise
         for i in range(steps):
-            x = x + field(x, i / steps) / steps
-        return x
+            x = x + field(x if given is None else given.blank(x), i / steps) / steps
+        return x if given is None else given.insert(x)

@@ -21,6 +21,7 @@ class PolicySpec:
     execute: int  # h, leading steps that run and are scored
     feature_dim: int  # Z
     guided: bool  # can be led towards a prefix while it samples
+    prefix: int = 0  # leading steps it was trained to be given; 0 = none
 
 
 @dataclass(frozen=True)

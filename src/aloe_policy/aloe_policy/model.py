@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aloe_policy.config import FlowConfig
 from aloe_policy.flow import UNSAID, FlowHead
 from aloe_policy.gaussian import GaussianHead
+from aloe_policy.given import Given, drawn_delay, token_size
 from aloe_policy.knots import interpolation, knot_rows
 from aloe_policy.text import PAD
 from aloe_policy.vision import KeypointEncoder
@@ -52,6 +53,7 @@ class FlowPolicy(nn.Module):
                 config.flow_steps,
                 indicator=config.indicator,
                 guidance=config.guidance,
+                given=token_size(config.prefix, config.action_dim),
             )
         else:
             self.head = GaussianHead(dim, self.feature_dim, config.width_head)
@@ -113,14 +115,38 @@ class FlowPolicy(nn.Module):
     ) -> Tensor:
         """Flow-matching error per sample [B]; chunks [B, H, A] of which the first length [B] steps exist.
 
-        `said` [B] is the indicator of a policy that has one, `drawn` = head.draw(B) if the caller draws.
+        `said` [B] is the indicator of a policy that has one, `drawn` = head.draw(B) if the caller draws. A policy that
+        can be given steps is given as many as `drawn` says, but leaves one to predict.
         """
         data = self.encode_actions(chunks, state)
-        valid = (self.rows[None] < length[:, None])[..., None].expand_as(data)
-        return self.head.loss(z, data.flatten(1), valid.flatten(1).to(data.dtype), said, drawn)
+        valid = (self.rows[None] < length[:, None])[..., None].expand_as(data).flatten(1).to(data.dtype)
+        if not self.config.prefix:
+            return self.head.loss(z, data.flatten(1), valid, said, drawn)
+        assert isinstance(self.head, FlowHead)
+        drawn = self.head.draw(len(data), data) if drawn is None else drawn
+        steps = torch.minimum(drawn_delay(drawn[:, -1], self.config.prefix), length - 1)
+        return self.head.loss(z, data.flatten(1), valid, said, drawn, self.given(chunks, state, steps))
 
-    def sample_knots(self, z: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n samples for each z [B, Z] -> normalised knots [B, n, knots, A]."""
+    def given(self, planned: Tensor, state: Tensor, steps: Tensor) -> Given:
+        """The first steps [B] (at most `prefix`) of planned [B, L, A], joint positions, seen from state [B, J]."""
+        p, last = self.config.prefix, planned.shape[1] - 1
+        anchor = (state * self.relative)[:, None]
+        spread = self.interpolation[:p] @ self.knot_std
+        normal = planned[:, torch.arange(p, device=state.device).clamp_max(last)] - anchor
+        normal = (normal - self.interpolation[:p] @ self.knot_mean) / spread
+        told = torch.arange(p, device=state.device) < steps[:, None]
+        knots = (planned[:, self.rows.clamp_max(last)] - anchor - self.knot_mean) / self.knot_std
+        fixed = (self.rows < steps[:, None])[..., None].expand_as(knots)
+        token = torch.cat([(normal * told[..., None]).flatten(1), told.to(normal.dtype)], 1)
+        return Given(token, knots.flatten(1), fixed.flatten(1))
+
+    def sample_knots(
+        self, z: Tensor, n: int, generator: torch.Generator | None = None, given: Given | None = None
+    ) -> Tensor:
+        """n samples for each z [B, Z] -> normalised knots [B, n, knots, A], around what is given."""
         shape = (z.shape[0], n, self.head.dim)
         noise = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
-        return self.head.sample(z, noise).unflatten(-1, (self.knots, -1))
+        if given is None:
+            return self.head.sample(z, noise).unflatten(-1, (self.knots, -1))
+        assert isinstance(self.head, FlowHead)
+        return self.head.sample(z, noise, given=given).unflatten(-1, (self.knots, -1))

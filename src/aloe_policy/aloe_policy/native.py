@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aloe_core.errors import AloeError
 from aloe_policy.chunking import Chunking
 from aloe_policy.ensembling import ensembled
 from aloe_policy.flow import FlowHead
@@ -28,6 +29,7 @@ class NativePolicy:
             execute=config.execute,
             feature_dim=net.feature_dim,
             guided=isinstance(net.head, FlowHead),
+            prefix=config.prefix,
         )
         # Maps values of the steps to those knots whose interpolation is nearest to them (least squares).
         self._to_knots = torch.linalg.pinv(net.interpolation.double()).to(net.interpolation)
@@ -53,6 +55,8 @@ class NativePolicy:
         mode = self.chunking.mode if prefix is not None else "receding"
         if mode == "rtc" and prefix is not None and prefix.frozen:
             knots = self._guided(z, obs.state, n, prefix, generator)
+        elif mode == "prefix" and prefix is not None and prefix.frozen:
+            knots = self._around(z, obs.state, n, prefix, generator)
         else:
             knots = self.net.sample_knots(z, n, generator)
         chunks = self.net.decode_actions(knots, obs.state)
@@ -68,6 +72,17 @@ class NativePolicy:
         """Mean of the flow-matching errors of whole chunks [B, H, A], weighted with [B]."""
         length = torch.full((len(chunks),), self.spec.horizon, device=chunks.device)
         return (weight * self.net.flow_loss(self.features(obs), obs.state, chunks, length)).mean()
+
+    def _around(self, z: Tensor, state: Tensor, n: int, prefix: Prefix, generator: torch.Generator | None) -> Tensor:
+        """Normalised knots [B, n, knots, A] of a flow that was trained to be given the frozen steps."""
+        if prefix.frozen > self.spec.prefix:
+            raise AloeError(
+                f"{prefix.frozen} steps of the chunk will have run, but this policy can be given {self.spec.prefix}: "
+                "train it with --set prefix=true, or take another chunking."
+            )
+        planned = prefix.actions.to(state)[None].expand(len(z), -1, -1)
+        steps = torch.full((len(z),), prefix.frozen, device=state.device)
+        return self.net.sample_knots(z, n, generator, self.net.given(planned, state, steps))
 
     def _guided(self, z: Tensor, state: Tensor, n: int, prefix: Prefix, generator: torch.Generator | None) -> Tensor:
         """Normalised knots [B, n, knots, A], guided towards the prefix.

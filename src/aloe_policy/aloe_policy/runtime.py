@@ -104,6 +104,11 @@ class FlowRuntime:
                 f"Policy {self.version}: chunking = 'rtc' guides a flow, which this one has not: "
                 "expected receding or ensemble."
             )
+        if self.native.chunking.mode == "prefix" and not self.native.spec.prefix:
+            raise AloeError(
+                f"Policy {self.version}: chunking = 'prefix' needs a policy trained for it (train --method bc "
+                "--set prefix=true): expected receding, ensemble or rtc."
+            )
         self.critic = models.critic.to(self.device).eval() if models.critic is not None else None
         self._lower = torch.tensor(contract.lower, dtype=torch.float32, device=self.device)
         self._upper = torch.tensor(contract.upper, dtype=torch.float32, device=self.device)

@@ -214,6 +214,20 @@ def test_a_policy_that_is_no_flow_cannot_be_guided(checkpoint):
         FlowRuntime(models, CONTRACT, chunking=Chunking("rtc"))
 
 
+def test_steps_are_not_given_to_a_policy_that_was_not_trained_so(checkpoint):
+    with pytest.raises(AloeError, match="'prefix' needs a policy trained for it"):
+        load_runtime(checkpoint(), CONTRACT, chunking=Chunking("prefix"))
+
+
+def test_runtime_gives_the_plan_to_a_policy_that_can_be_given_it(checkpoint):
+    torch.manual_seed(0)
+    models = Models(FlowPolicy(CONFIG.model_copy(update={"prefix": 15})), None, {}, "v1", checkpoint())
+    plan = Plan(np.full((20, 14), 0.02, np.float32), 15)
+    chunk = FlowRuntime(models, CONTRACT, chunking=Chunking("prefix")).infer(observation(plan=plan)).chunk
+    assert chunk.frozen_steps == 15
+    np.testing.assert_array_equal(chunk.actions[:15], plan.actions[:15])
+
+
 def test_method_with_one_candidate_stays_with_one(checkpoint):
     assert load_runtime(checkpoint(candidates=1), CONTRACT, candidates=8).infer(observation()).candidates == 1
 

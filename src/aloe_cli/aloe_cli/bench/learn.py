@@ -38,7 +38,10 @@ app = VerbApp(help="Compare the learning methods on the simulator.")
 @app.command()
 def learn(
     tasks: Annotated[str, typer.Option(help="Tasks, comma-separated; task/level names a level.")] = "sorting",
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated.")] = "hg_dagger,filtered_bc,aloe,aloe_select",
+    methods: Annotated[
+        str,
+        typer.Option(help="Methods, comma-separated; with a variant: aloe_select+priors (docs/benchmarks.md)."),
+    ] = "hg_dagger,filtered_bc,aloe,aloe_select",
     humans: Annotated[str, typer.Option(help="Who takes over: skilled, average, clumsy.")] = "average",
     seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=9)] = 3,
     budget: Annotated[float, typer.Option(help="Robot time of a run's supervised rounds, s.", min=1)] = 300.0,

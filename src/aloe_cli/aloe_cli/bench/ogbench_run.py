@@ -34,10 +34,11 @@ class Method:
     """How a policy is fitted and how it acts."""
 
     horizon: int  # steps of reward before the bootstrap
-    acts: int  # actions a chunk of the policy holds; fewer than `horizon`: n-step returns
+    acts: int  # actions a chunk of the policy holds; fewer than `horizon`: n-step returns, unless it is distilled
     candidates: int  # chunks sampled at run time; the best by Q is executed
     critic: FlatConfig | None
     weighted: bool = False  # the policy is improved with the critic's weights, and the critic refreshed
+    distilled: bool = False  # a critic of `horizon` actions is distilled into one of `acts`
 
 
 # In targets the best of 8 chunks; the paper's 32 are four times the work.
@@ -46,6 +47,7 @@ METHODS = {
     "qc": Method(5, 5, 32, qc(samples=_BANK)),
     "aloe": Method(5, 5, 8, FlatConfig(), weighted=True),
     "nstep": Method(5, 1, 32, qc(samples=_BANK)),
+    "dqc": Method(25, 5, 32, qc(samples=_BANK), distilled=True),
     "td1": Method(1, 1, 32, qc(samples=_BANK)),
 }
 
@@ -108,15 +110,17 @@ def _transitions(plays: Episodes, goals: np.ndarray, method: Method) -> Transiti
     reward, done = ogbench_data.rewards(plays.objects, goals)
     # Divided so that values lie in [-cubes, 0] whatever the horizon.
     scaled = reward * (1 - GAMMA)
-    return chunk_transitions(
-        plays, scaled, done, horizon=method.horizon, gamma=GAMMA, policy_horizon=min(method.acts, method.horizon)
-    )
+    kept = method.horizon if method.distilled else min(method.acts, method.horizon)
+    return chunk_transitions(plays, scaled, done, horizon=method.horizon, gamma=GAMMA, policy_horizon=kept)
 
 
 def _fit(
     row: Row, method: Method, budget: Budget, data: Transitions, work: Path, tell: Tell
 ) -> tuple[FlatLearner, dict[str, Any], Phases]:
-    learner = FlatLearner(data, method.critic or FlatConfig())
+    config = method.critic or FlatConfig()
+    if method.distilled:
+        config = config.model_copy(update={"short": data.chunk.shape[1] * method.acts // method.horizon})
+    learner = FlatLearner(data, config)
     _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
     phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
     facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
@@ -156,7 +160,7 @@ def _advantages(learner: FlatLearner) -> Tensor:
     d, bank, parts = learner.data, learner.bank, []
     for pick in torch.arange(len(d)).split(2048):
         rows = d.start[pick]
-        chunks = torch.cat([d.chunk[pick][:, None], bank[rows, :_VALUE_SAMPLES]], 1)
+        chunks = torch.cat([learner.acted(d.chunk[pick])[:, None], bank[rows, :_VALUE_SAMPLES]], 1)
         q = learner.score(d.states[rows], chunks)
         parts.append(q[:, 0] - q[:, 1:].mean(1))
     return torch.cat(parts)
@@ -165,7 +169,7 @@ def _advantages(learner: FlatLearner) -> Tensor:
 def _measure(env: Any, learner: FlatLearner, method: Method, row: Row, budget: Budget, tell: Tell) -> int:
     """Return how many of the episodes reached the goal; the same start states for every method and seed."""
     successes, width = 0, learner.data.states.shape[1]
-    actions = learner.data.chunk.shape[1] // method.acts
+    actions = learner.dim // method.acts
     torch.manual_seed(10_000 + row.seed)
     for episode in range(budget.episodes):
         state, _ = env.reset(seed=episode)

@@ -59,6 +59,8 @@ What differs from the paper (arXiv 2507.07969):
 * The policy is cloned before the critic is fitted, so its chunks are drawn once, 8 a state, and each target takes the
   best of them. The paper clones and fits side by side and takes the best of 32 fresh ones. At run time both take 32;
   `nstep` and `td1` too, where the paper takes 4.
+* `dqc` (arXiv 2512.10926): a critic of 25 actions, distilled by an expectile of 0.8 into one of 5, whose best of 8
+  chunks is the target; the paper backs up a quantile of 0.93 of the data's values instead.
 * `aloe`: 5 heads and their minimum, one sample in the target, the policy refitted with advantage weights, the best of
   8 at run time. `bc`: the cloned policy, one sample; play data serves no goal, so it succeeds by accident only.
 * Measured on 95 % intervals of few episodes; the paper averages 4 seeds or more of 50 episodes."""

@@ -61,7 +61,7 @@ def eval_(
         int, typer.Option(help="Control steps from an observation to its chunk, at most half the horizon.")
     ] = 0,
     chunking: Annotated[
-        str, typer.Option(help="How chunks of a checkpoint follow each other: receding, ensemble, rtc.")
+        str, typer.Option(help="How chunks of a checkpoint follow each other: receding, ensemble, rtc, prefix.")
     ] = "receding",
     processes: Annotated[int, typer.Option(help="Parallel episodes; 0 is one per core.")] = 0,
     contract: ContractOption = None,

@@ -77,5 +77,7 @@ def train_(
         result = train(request, lambda phase, step, steps, loss: stages.show(phase, step, steps, f"loss {loss:.4g}"))
     for bag, reason in result.set_aside.items():
         Console(stderr=True).print(f"set aside: {bag}: {reason}", highlight=False)
+    if result.set_aside:
+        print(f"{len(result.set_aside)} bags set aside, {result.failed_takes} of them for their quality check.")
     print(f"{result.uri}: {method} on {result.episodes} episodes, {result.transitions} windows, {result.wall_s:.0f} s.")
     return vars(result)

@@ -52,7 +52,7 @@ def estimate(
             drawn.append(figure(*(column[rows] for column in columns)))
         except Undefined:  # for example one class only
             continue
-    if len(names) < 2 or len(drawn) < resamples / 2:
+    if len(names) < 2 or not drawn or len(drawn) < resamples / 2:
         return Estimate(value, reason="too few episodes for an interval", **counts)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(value, float(low), float(high), **counts)

@@ -25,6 +25,10 @@ class FlatConfig(BaseModel):
     target: Literal["min", "mean", "own"] = "min"  # over heads
     tau: float = Field(0.005, gt=0, le=1)  # Polyak step
 
+    # Distilled critic of short chunks (DQC, arXiv 2512.10926)
+    short: int = Field(0, ge=0)  # leading numbers of a chunk that a policy makes and its critic scores; 0 = all
+    expectile: float = Field(0.8, gt=0, lt=1)  # of the values of whole chunks, which the short critic learns
+
     # Policy: flow matching on (weighted) data, or that and a one-step policy that climbs Q (QC-FQL)
     policy: Literal["flow", "distilled"] = "flow"
     alpha: float = Field(100.0, ge=0)  # of the distance of the one-step policy from the flow

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from aloe_core.errors import AloeError
+from aloe_critic.distil import distillation
 from aloe_critic.flat.config import FlatConfig
 from aloe_critic.flat.data import Transitions
 from aloe_critic.td import aggregate, td_target
@@ -37,17 +39,24 @@ class FlatLearner:
         """`bank` [R, n, D]: chunks of the policy at every state, drawn beforehand (`make_bank`); None: drawn afresh."""
         self.config, self.data, self.bank = config, data, bank
         device = data.states.device
-        states, dim = data.states.shape[1], data.chunk.shape[1]
-        c = config
+        states, whole = data.states.shape[1], data.chunk.shape[1]
+        if not 0 <= config.short < whole:
+            raise AloeError(f"short = {config.short}: expected fewer than the {whole} numbers of a chunk, or 0.")
+        c, dim = config, config.short or whole
+        self.dim = dim  # numbers in a chunk of the policy
         shape = CriticConfig(feature_dim=states, action_dim=dim, steps=1, heads=c.heads, width=c.width, layers=c.layers)
         self.critic = Ensemble(shape, dim).to(device)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.long: Ensemble | None = None
+        if c.short:
+            self.long = Ensemble(shape.model_copy(update={"action_dim": whole}), whole).to(device)
         self.actor = _actor(c, dim, states).to(device)
         self.one_step = FlowMLP(dim, states, c.width, c.layers, 1).to(device) if c.policy == "distilled" else None
         self.weight = torch.ones(len(data), device=device)  # of each transition's chunk in the policy's loss
         self._actors = [p for m in (self.actor, self.one_step) if m is not None for p in m.parameters()]
-        self._critics = list(self.critic.parameters())
-        self._pairs = list(self.target.parameters()), self._critics
+        own = list(self.critic.parameters())
+        self._pairs = list(self.target.parameters()), own
+        self._critics = own + (list(self.long.parameters()) if self.long is not None else [])
         # `capturable` keeps the step count on the GPU, where a graph can advance it.
         options = {"lr": c.lr, "fused": True, "capturable": device.type == "cuda"}
         self.critic_optimizer = torch.optim.AdamW(self._critics, **options)
@@ -87,7 +96,8 @@ class FlatLearner:
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         modules = {"critic": self.critic, "target": self.target, "actor": self.actor}
-        return modules if self.one_step is None else modules | {"one_step": self.one_step}
+        optional = {"one_step": self.one_step, "long": self.long}
+        return modules | {name: module for name, module in optional.items() if module is not None}
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"critic_optimizer": self.critic_optimizer, "actor_optimizer": self.actor_optimizer}
@@ -97,7 +107,10 @@ class FlatLearner:
     def critic_loss(
         self, z: Tensor, chunk: Tensor, reward: Tensor, discount: Tensor, next_z: Tensor, after: Tensor
     ) -> Tensor:
-        """TD loss summed over heads: z, next_z [B, S], chunk [B, D], after [B, n, D] fresh chunks, or their noise."""
+        """TD loss summed over heads: z, next_z [B, S], chunk [B, D], after [B, n, D] fresh chunks, or their noise.
+
+        With `short`, of the critic of whole chunks, and the loss of distilling it into that of their beginnings.
+        """
         with torch.no_grad():
             if self.bank is None:
                 after = self._fresh(next_z, after)
@@ -105,8 +118,10 @@ class FlatLearner:
                 next_q = self.target(next_z, after)
             y = td_target(reward, discount, next_q, target=self.config.target, pick=self.config.pick)
         with self._autocast("all"):
-            q = self.critic(z, chunk[:, None]).squeeze(-1)
-        return (q - y).square().mean(1).sum()
+            q = self.critic(z, self.acted(chunk)[:, None]).squeeze(-1)
+            q_long = q if self.long is None else self.long(z, chunk[:, None]).squeeze(-1)
+        loss = (q_long - y).square().mean(1).sum()
+        return loss if self.long is None else loss + distillation(q, q_long, self.config.expectile)
 
     def actor_loss(self, z: Tensor, chunk: Tensor, weight: Tensor, drawn: Tensor) -> Tensor:
         """Weighted flow matching, [B] averaged; with a one-step policy its distance from the flow and -Q as well."""
@@ -133,7 +148,7 @@ class FlatLearner:
         pick = self._pick()
         end = d.end[pick]
         if self.bank is None:
-            after = torch.randn(len(pick), n, d.chunk.shape[1], device=pick.device)
+            after = torch.randn(len(pick), n, self.dim, device=pick.device)
         elif n == self.bank.shape[1]:
             after = self.bank[end]
         else:
@@ -151,7 +166,7 @@ class FlatLearner:
         """One step of the policy; no gradient reaches the critic."""
         d = self.data
         pick = self._pick()
-        chunk = d.chunk[pick]
+        chunk = self.acted(d.chunk[pick])
         loss = self._actor_loss(d.states[d.start[pick]], chunk, self.weight[pick], self.actor.draw(len(pick), chunk))
         self._step(self.actor_optimizer, self._actors, loss)
         return loss.detach()
@@ -164,10 +179,14 @@ class FlatLearner:
 
     # What is done with the result
 
+    def acted(self, chunk: Tensor) -> Tensor:
+        """The part of chunks [B, D] that a policy makes, and the critic of its chunks scores."""
+        return chunk[:, : self.dim]
+
     @torch.no_grad()
     def chunks(self, z: Tensor, n: int) -> Tensor:
         """n chunks of the policy for each state [B, S] -> [B, n, D]."""
-        return self._fresh(z, torch.randn(len(z), n, self.data.chunk.shape[1], device=z.device))
+        return self._fresh(z, torch.randn(len(z), n, self.dim, device=z.device))
 
     @torch.no_grad()
     def score(self, z: Tensor, chunks: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from aloe_critic.advantage import advantages, weigh
+from aloe_critic.distil import fit_distilled, long_steps
 from aloe_critic.features import compute_features
 from aloe_critic.imitate import Examples, refit
 from aloe_critic.job import Job, Learned
@@ -41,15 +42,19 @@ def learn_takeover(job: Job) -> Learned:
 def iterate(
     job: Job,
     method: str,
-    evaluate: Evaluate = fit_critic,
+    evaluate: Evaluate | None = None,
     cut: Callable[[Windows, float], Windows] = lambda windows, _max_length: windows,
     **critic_changes: object,
 ) -> Learned:
     """One iteration: critic, weights, policy, and the critic again on the new policy's chunks.
 
-    Ablations change how the critic is fitted, or with `cut` (given max_length) what part of a window it scores.
+    Ablations change how the critic is fitted (None: by TD, over long chunks if `long_chunk` says so), or with `cut`
+    (given max_length) what part of a window it scores.
     """
     hyper, policy = job.hyper, job.needs_policy(method)
+    if evaluate is None and hyper.long_chunk:
+        evaluate, critic_changes["long_steps"] = fit_distilled, long_steps(job, policy)
+    evaluate = evaluate or fit_critic
     critic, (max_length, failure_cost) = kept_critic(job, policy, **critic_changes)
     whole = job.replay.windows(gamma=hyper.gamma, max_length=max_length, failure_cost=failure_cost)
     rows = driven_rows(whole, method)

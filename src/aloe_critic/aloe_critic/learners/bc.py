@@ -6,6 +6,7 @@ from torch import Tensor
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
+from aloe_core.pacing import longest_delay
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import Hyper
 from aloe_critic.imitate import STATE_FLOOR, Examples, fit, fit_head
@@ -38,6 +39,8 @@ def new_policy(contract: RobotContract, hyper: Hyper, replay: Replay, windows: W
     objects = replay.objects() if isinstance(replay, ObjectReplay) else None
     if objects is not None:
         sees = {"cameras": (), "objects": objects.shape[1]}
+    if hyper.prefix:
+        sees["prefix"] = longest_delay(contract.chunk.horizon)
     policy = FlowPolicy(FlowConfig.for_contract(contract, width_head=hyper.width_head, **sees))
     if objects is not None:
         policy.objects_mean.copy_(objects.mean(0))

@@ -61,7 +61,7 @@ def learn(job: Job) -> Learned:
 
 def gaussian(policy: FlowPolicy) -> FlowPolicy:
     """Return a policy with the same encoder and an untrained Gaussian head."""
-    config = policy.config.model_copy(update={"head": "gaussian", "indicator": False, "guidance": 1.0})
+    config = policy.config.model_copy(update={"head": "gaussian", "indicator": False, "guidance": 1.0, "prefix": 0})
     actor = FlowPolicy(config)
     kept = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith("head.")}
     actor.load_state_dict(kept, strict=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aloe_critic.advantage import shares
+from aloe_critic.expectile import expectile_loss
 from aloe_critic.features import compute_features
 from aloe_critic.imitate import Examples, refit
 from aloe_critic.job import Job, Learned
@@ -73,8 +74,3 @@ def fit_q_and_v(
     optimizer = torch.optim.AdamW(trained, lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target, "value": value}
     return job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
-
-
-def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
-    """|expectile - 1(u < 0)| u^2 of u = Q - V; its minimiser V is that expectile of Q."""
-    return torch.where(difference > 0, expectile, 1 - expectile) * difference.square()

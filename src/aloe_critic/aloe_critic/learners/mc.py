@@ -7,7 +7,7 @@ from torch import Tensor
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.aloe import iterate
 from aloe_critic.returns import known_returns, one_step
-from aloe_critic.td import ChunkTable, fit_q
+from aloe_critic.td import ChunkTable, data_tokens, fit_q
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
 
@@ -23,4 +23,5 @@ def regress(
     """Fit Q_i on Monte Carlo returns."""
     cut = one_step(table.windows, job.replay.stride, job.hyper.gamma, table.max_length)
     returns, known = known_returns(cut, "mc")
-    return fit_q(critic, policy, table, job, lambda _network, pick: returns[pick][None], steps, phase, known)
+    executed = data_tokens(policy, critic, table)
+    return fit_q(critic, table, job, lambda _network, pick: returns[pick][None], executed, steps, phase, known)

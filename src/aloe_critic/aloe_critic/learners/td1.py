@@ -7,6 +7,7 @@ from dataclasses import replace
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.aloe import iterate
 from aloe_critic.returns import one_step
+from aloe_critic.td import fit_critic
 
 
 def learn(job: Job) -> Learned:
@@ -19,6 +20,7 @@ def learn(job: Job) -> Learned:
     learned = iterate(
         job,
         "td1",
+        fit_critic,
         cut=lambda windows, max_length: one_step(windows, stride, hyper.gamma, max_length),
         steps=steps,
     )

@@ -19,10 +19,14 @@ from aloe_core.episode.metadata import FILE
 from aloe_core.episode.names import PARTIAL
 from aloe_core.episode.reader import read_episode
 from aloe_core.errors import AloeError
+from aloe_critic.replay.check import failed_check
 from aloe_critic.replay.store import ReplayStore
 from aloe_critic.replay.view import Replay
 
 _CHANGES = ("size", "mtime", "mode", "ETag", "etag", "LastModified", "last_modified", "updated", "created", "md5Hash")
+
+# Why a take is left out that could be read; `failed_takes` is a hyperparameter.
+FAILED = "the take failed its quality check: {}; --set failed_takes=true learns from it."
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,13 @@ def load_bags(
     progress: Callable[[str, int, int, float], None] = lambda *_: None,
     store: ReplayStore | None = None,
     only: Sequence[str] | None = None,
+    failed_takes: bool = False,
 ) -> dict[str, str]:
     """Index the bags in these folders; a bag that cannot be used is set aside with its reason.
 
     With a store only bags that it does not know, or that have changed, are read. `only`: keys of the bags to take, all
-    of which must be there. AloeError if no bag is usable.
+    of which must be there. Takes that failed their quality check are set aside unless `failed_takes`; a store keeps
+    them all the same. AloeError if no bag is usable.
     """
     bags = find_bags(folders)
     if only is not None:
@@ -103,11 +109,17 @@ def load_bags(
             raise AloeError(f"{missing[0]}: the run that goes on learned from this bag; it is gone, start a fresh run.")
         bags = [there[key] for key in only]
     if store is None:
-        set_aside = _read_into(replay, bags, contract, progress)
+        set_aside = _read_into(replay, bags, contract, progress, failed_takes)
     else:
         set_aside = update(store, bags, progress)
-        entries = ((bag.key, store.known(bag.key, bag.signature)) for bag in bags)
-        replay.attach(store, [key for key, entry in entries if entry is not None and not entry.reason])
+        usable = []
+        for bag in bags:
+            entry = store.known(bag.key, bag.signature)
+            if entry is not None and entry.failed and not failed_takes:
+                set_aside[bag.name] = FAILED.format(entry.failed)
+            elif entry is not None and not entry.reason:
+                usable.append(bag.key)
+        replay.attach(store, usable)
     if not len(replay.episodes):
         reason = f"; the first of {len(set_aside)} set aside: {next(iter(set_aside.values()))}" if set_aside else ""
         raise AloeError(f"{', '.join(map(str, folders))}: no usable bag{reason or '.'}")
@@ -146,11 +158,17 @@ def _read_into(
     bags: Sequence[BagSource],
     contract: RobotContract,
     progress: Callable[[str, int, int, float], None],
+    failed_takes: bool,
 ) -> dict[str, str]:
     set_aside = {}
     for number, bag in enumerate(bags):
         try:
-            replay.add(bag.read(contract))
+            episode = bag.read(contract)
+            failed = failed_check(episode)
+            if failed and not failed_takes:
+                set_aside[bag.name] = FAILED.format(failed)
+            else:
+                replay.add(episode)
         except AloeError as error:
             set_aside[bag.name] = str(error)
         progress("reading bags", number + 1, len(bags), 0.0)

@@ -6,6 +6,8 @@ import numpy as np
 
 from aloe_core.contract import RobotContract
 from aloe_core.episode.data import EpisodeData
+from aloe_core.episode.labels import EpisodeLabels
+from aloe_core.episode.quality import PASSED
 from aloe_core.errors import AloeError
 
 
@@ -27,3 +29,10 @@ def check_episode(ep: EpisodeData, contract: RobotContract) -> None:
         bad = ~np.isfinite(values).all(1)
         if bad.any():
             raise AloeError(f"Episode {ep.episode_id}: {name} is not finite at step {int(bad.argmax())}; discard it.")
+
+
+def failed_check(ep: EpisodeData) -> str:
+    """Return what the recorder's quality check found wrong with the take; empty if nothing, or if nobody checked."""
+    labels = ep.info.get("labels")
+    quality = labels.quality if isinstance(labels, EpisodeLabels) else ""
+    return "" if quality == PASSED else quality

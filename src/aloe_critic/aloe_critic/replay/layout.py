@@ -41,6 +41,7 @@ class Entry:
     payload_crc: int = 0
     details: int = 0  # bytes at the end of the payload: chunk ids and policy versions, JSON
     groups: int = 0  # joint groups whose source is told apart
+    failed: str = ""  # what the take's quality check found wrong; empty: nothing, or nobody checked
 
     @property
     def ends(self) -> tuple[int, int]:

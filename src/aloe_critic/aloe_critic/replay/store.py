@@ -31,7 +31,7 @@ from aloe_core.episode.data import EpisodeData
 from aloe_core.episode.files import sync_directory
 from aloe_core.errors import AloeError
 from aloe_critic.replay import journal
-from aloe_critic.replay.check import check_episode
+from aloe_critic.replay.check import check_episode, failed_check
 from aloe_critic.replay.entries import FORMAT, Entries, parse
 from aloe_critic.replay.frames import decode, decode_episode
 from aloe_critic.replay.layout import Entry, Payloads, groups_of, pack, unpack
@@ -152,6 +152,7 @@ class ReplayStore:
             payload_crc=zlib.crc32(payload),
             details=details,
             groups=groups_of(ep),
+            failed=failed_check(ep),
         )
         self._writing().put(entry, block, payload)
         self._commit_if_due()

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, Literal
 
 from aloe_core.errors import AloeError
+from aloe_critic import variants
 from aloe_sim.human import HumanConfig
 from aloe_sim.skill import PRESETS
 
@@ -29,9 +30,17 @@ class Row:
 
     task: str
     level: str
-    method: str
+    method: str  # with its variants: aloe_select+priors
     human: str
     seed: int
+
+    @property
+    def learner(self) -> str:
+        return variants.split(self.method)[0]
+
+    @property
+    def variants(self) -> list[str]:
+        return variants.split(self.method)[1]
 
     @property
     def key(self) -> str:
@@ -67,10 +76,11 @@ class Budget:
 def rows(
     tasks: list[str], levels: dict[str, str], methods: list[str], humans: list[str], seeds: int, known: list[str]
 ) -> list[Row]:
-    """Return every run asked for, seed by seed; AloeError for an unknown method or human."""
+    """Return every run asked for, seed by seed; AloeError for an unknown method, variant or human."""
     for method in methods:
-        if method not in known:
-            raise AloeError(f"method = {method!r}: expected one of {', '.join(known)}.")
+        learner, _ = variants.split(method)
+        if learner not in known:
+            raise AloeError(f"method = {learner!r}: expected one of {', '.join(known)}.")
     for human in humans:
         if human not in HUMANS:
             raise AloeError(f"human = {human!r}: expected one of {', '.join(HUMANS)}.")

@@ -18,6 +18,10 @@ from aloe_core.checkpoint import git_revision
 from aloe_core.contract import load_contract
 from aloe_core.episode.data import EpisodeData, Outcome, Source
 from aloe_core.errors import AloeError
+from aloe_critic import variants
+from aloe_critic.evaluation import Scorer
+from aloe_critic.evaluation.realised import Timeout
+from aloe_critic.evaluation.report import figures
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job, Progress
 from aloe_critic.learners import method as find_method
@@ -33,6 +37,8 @@ from aloe_sim.station import Station
 
 Say = Callable[[str], None]
 
+CALIBRATION = ("spearman", "ece", "bias")  # of a critic, on the measured episodes of the last round
+
 
 def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: None) -> Path:
     """Return the checkpoint of the clone of the demonstrations that all methods start from, trained if not there."""
@@ -44,7 +50,7 @@ def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lam
         replay.add(episode)
     part = final.with_suffix(".partial")
     shutil.rmtree(part, ignore_errors=True)
-    _learn("bc", replay, part, None, budget, row, contract, say)
+    _learn("bc", replay, part, None, budget.overrides, row, contract, say)
     part.rename(final)
     return next(final.glob("v0001*"))
 
@@ -65,9 +71,12 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     shutil.copytree(checkpoint, root / checkpoint.name)
     checkpoint = root / checkpoint.name
 
+    robot = load_contract(contract)
+    changes = variants.overrides(row.variants, robot, make_hyper(budget.overrides).stride)
+    overrides = budget.overrides | changes
     interaction, successes = 0.0, 0
     curve = [_point(row, budget, contract, checkpoint, 0.0, 0, None)]
-    station = Station(load_contract(contract), row.task, row.level, render=budget.observe == "images")
+    station = Station(robot, row.task, row.level, render=budget.observe == "images")
     for number in range(1, budget.rounds + 1):
         say(f"{row.key}: round {number}, collecting")
         episodes = _collect(row, budget, contract, station, checkpoint, number)
@@ -75,18 +84,23 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
             replay.add(episode)
         interaction += sum(e.steps * e.dt for e in episodes)
         successes += sum(e.outcome == Outcome.SUCCESS for e in episodes)
-        checkpoint = _learn(row.method, replay, root, checkpoint, budget, row, contract, say)
+        checkpoint = _learn(row.learner, replay, root, checkpoint, overrides, row, contract, say)
         human = sum(int((e.source == Source.HUMAN).sum()) for e in episodes) / max(1, sum(e.steps for e in episodes))
-        curve.append(_point(row, budget, contract, checkpoint, interaction, successes, human))
+        final = number == budget.rounds
+        curve.append(_point(row, budget, contract, checkpoint, interaction, successes, human, judged=final))
     station.close()
     last = curve[-1]
     result = asdict(row) | {
+        "learner": row.learner,
+        "variants": row.variants,
+        "overrides": changes,
         "final_success": last["success"],
         "wilson_low": last["wilson_low"],
         "wilson_high": last["wilson_high"],
         "successes_per_hour": last["successes_per_hour"],
         "intervention_rate": last["intervention_rate"],
         "episode_length_s": last["mean_length_s"],
+        "critic": last["critic"],
         "curve": curve,
         "revision": git_revision(),
         "wall_s": round(time.monotonic() - start, 1),
@@ -133,13 +147,13 @@ def _learn(
     replay: Replay,
     root: Path,
     start: Path | None,
-    budget: Budget,
+    overrides: dict[str, Any],
     row: Row,
     contract: str,
     say: Say,
 ) -> Path:
     robot = load_contract(contract)
-    hyper = make_hyper({"threads": 1, "seed": row.seed} | budget.overrides)
+    hyper = make_hyper({"threads": 1, "seed": row.seed} | overrides)
     torch.manual_seed(hyper.seed)
     torch.set_num_threads(hyper.threads)
     job = Job(robot, replay, hyper, _progress(row, method, say))
@@ -165,17 +179,20 @@ def _point(
     interaction: float,
     successes: int,
     intervention: float | None,
+    *,
+    judged: bool = False,
 ) -> dict[str, Any]:
-    """Return how the checkpoint does by itself, and what it cost so far."""
+    """Return how the checkpoint does by itself, and what it cost so far; `judged`: and how right its critic was."""
     job = Episodes(
         load_contract(contract),
         row.task,
         row.level,
         make_policy=functools.partial(load, str(checkpoint), contract),
-        record=False,
+        record=judged,
         observe=budget.observe,
     )
-    found = summarise(collect(job, range(row.eval_seed(), row.eval_seed() + budget.evaluated), processes=1))
+    episodes = collect(job, range(row.eval_seed(), row.eval_seed() + budget.evaluated), processes=1)
+    found = summarise(episodes)
     hours = found.mean_length * found.episodes / 3600
     return {
         "interaction_s": round(interaction, 2),
@@ -188,7 +205,24 @@ def _point(
         "successes_per_hour": found.successes / hours,
         "intervention_rate": intervention,
         "checkpoint": checkpoint.name,
+        "critic": _calibration(checkpoint, contract, episodes) if judged else None,
     }
+
+
+def _calibration(checkpoint: Path, contract: str, episodes: list[EpisodeData]) -> dict[str, float | None] | None:
+    """How the values of the chunks that ran agree with what followed, in episodes of the policy alone.
+
+    With N candidates these are the chunks that the critic liked best, so that the more it is exploited, the larger
+    `bias` (Q - return) and `ece` become. None without a critic.
+    """
+    robot = load_contract(contract)
+    models = load_models(checkpoint, robot)
+    if models.critic is None:
+        return None
+    scorer = Scorer(models, robot, samples=1)
+    timeout: Timeout = "continued" if scorer.scale.gamma < 1 else "failed"
+    found = figures([scorer.score(e) for e in episodes], scorer.scale, timeout=timeout, resamples=0)
+    return {name: found[name]["value"] for name in CALIBRATION}
 
 
 def load(checkpoint: str, contract: str) -> FlowRuntime:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 
+from aloe_cli.bench.learning.yardstick import YARDSTICK, Rows, grouped, mean, times_to_yardstick, yardsticks
 from aloe_core.statistics import wilson
+from aloe_critic.variants import VARIANTS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-Rows = list[dict[str, Any]]
-YARDSTICK = "recap"  # whose final success the others are timed to
 
 
 def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
     """Write `out`.json, .md and .png; `facts` are the budget, the hardware and the revision."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    result = facts | {"rows": rows, "yardstick": yardsticks(rows)}
+    out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     out.with_suffix(".md").write_text(markdown(rows, facts, out.name))
     if rows:
         plot(rows, out.with_suffix(".png"))
@@ -38,23 +37,25 @@ def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
         "",
         facts["budget_text"],
     ]
-    for (task, level, human), group in _grouped(rows, "task", "level", "human").items():
+    for (task, level, human), group in grouped(rows, "task", "level", "human").items():
         lines += ["", f"## {task}/{level}, {human} person", ""]
-        methods = _grouped(group, "method")
+        methods = grouped(group, "method")
         lines += [
             "| method | final success (95 %) | by seed | successes an hour | person's share, first to last "
-            f"| robot time to {YARDSTICK}'s success, s |",
-            "|---|---|---|---|---|---|",
+            f"| robot time to {YARDSTICK}'s success, s | share of {YARDSTICK}'s robot time "
+            "| critic: Spearman, ECE, bias |",
+            "|---|---|---|---|---|---|---|---|",
             _warm_line(group),
         ]
-        goal = _mean(methods[YARDSTICK,], "final_success") if (YARDSTICK,) in methods else None
-        for (method,), runs in sorted(methods.items(), key=lambda item: -_mean(item[1], "final_success")):
-            lines.append(_line(method, runs, goal))
-    lines += ["", f"![curves]({picture}.png)", ""]
+        reached = {found["method"]: found for found in times_to_yardstick(group)}
+        for (method,), runs in sorted(methods.items(), key=lambda item: -mean(item[1], "final_success")):
+            lines.append(_line(method, runs, reached.get(method)))
+    lines += ["", f"![curves]({picture}.png)", "", *_variants(rows)]
     lines += [
         "Success: autonomous episodes on start states that no run trains on, the same for every method of a seed.",
         "Intervals pool the episodes of all seeds (Wilson) and know nothing of the difference between seeds, which the",
-        "column beside them shows.",
+        "column beside them shows. Figures of critics: Q_pess of the chunks that ran in the measured episodes of the",
+        "last round against the return that followed.",
         "",
     ]
     return "\n".join(lines)
@@ -63,30 +64,41 @@ def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
 def _warm_line(group: Rows) -> str:
     by_seed = {row["seed"]: row["curve"][0] for row in group}
     points = [by_seed[seed] for seed in sorted(by_seed)]
-    return f"| warm start | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} | | |"
+    return f"| warm start | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} | | | | |"
 
 
-def _line(method: str, runs: Rows, goal: float | None) -> str:
+def _line(method: str, runs: Rows, reached: dict[str, Any] | None) -> str:
     runs = sorted(runs, key=lambda row: row["seed"])
     points = [row["curve"][-1] for row in runs]
     first = np.mean([row["curve"][1]["intervention_rate"] for row in runs])
     last = np.mean([row["curve"][-1]["intervention_rate"] for row in runs])
     return (
         f"| {method} | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} "
-        f"| {first:.2f} to {last:.2f} | {_reached(runs, goal)} |"
+        f"| {first:.2f} to {last:.2f} | {_reached(reached)} | {_critic(runs)} |"
     )
 
 
-def _reached(runs: Rows, goal: float | None) -> str:
-    """Return the robot time after which the mean over seeds reaches `goal`, and its share of the whole, or never."""
-    if goal is None:
-        return ""
-    rounds = zip(*(row["curve"] for row in runs), strict=True)
-    means = [(_mean(list(points), "interaction_s"), _mean(list(points), "success")) for points in rounds]
-    for spent, success in means:
-        if success >= goal:
-            return f"{spent:.0f} ({spent / means[-1][0]:.0%})"
-    return "never"
+def _reached(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return " | "
+    if found["share"] is None:
+        return "not reached | not reached"
+    return f"{found['interaction_s']:.0f} | {found['share']:.0%}"
+
+
+def _critic(runs: Rows) -> str:
+    """Means over seeds of what is known of the critics."""
+    known = [row["critic"] for row in runs if row.get("critic")]
+    figures = []
+    for name in ("spearman", "ece", "bias"):
+        values = [critic[name] for critic in known if critic[name] is not None]
+        figures.append(f"{np.mean(values):.2f}" if values else "-")
+    return ", ".join(figures) if known else ""
+
+
+def _variants(rows: Rows) -> list[str]:
+    used = sorted({variant for row in rows for variant in row.get("variants", ())})
+    return [*(f"* `+{name}`: {VARIANTS[name].about}" for name in used), ""] if used else []
 
 
 def _pooled(points: Rows) -> str:
@@ -104,13 +116,9 @@ def _average(points: Rows) -> str:
     return f"{np.mean([p['successes_per_hour'] for p in points]):.0f}"
 
 
-def _mean(runs: Rows, key: str) -> float:
-    return float(np.mean([row[key] for row in runs]))
-
-
 def plot(rows: Rows, path: Path) -> None:
     """Success against robot time and against successful supervised episodes; thin lines are seeds."""
-    groups = _grouped(rows, "task", "level", "human")
+    groups = grouped(rows, "task", "level", "human")
     figure, axes = plt.subplots(len(groups), 2, figsize=(11, 4 * len(groups)), squeeze=False, sharey=True)
     methods = sorted({row["method"] for row in rows})
     colours = dict(zip(methods, plt.get_cmap("tab20")(np.linspace(0, 1, 20)), strict=False))
@@ -118,7 +126,7 @@ def plot(rows: Rows, path: Path) -> None:
         for axis, key, label in zip(
             line, ("interaction_s", "successes"), ("robot time, s", "successful supervised episodes"), strict=True
         ):
-            for (method,), runs in sorted(_grouped(group, "method").items()):
+            for (method,), runs in sorted(grouped(group, "method").items()):
                 curves = [np.array([[p[key], p["success"]] for p in row["curve"]], float) for row in runs]
                 for curve in curves if len(curves) > 1 else ():
                     axis.plot(*curve.T, color=colours[method], alpha=0.25, lw=1)
@@ -130,10 +138,3 @@ def plot(rows: Rows, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _grouped(rows: Rows, *keys: str) -> dict[tuple[str, ...], Rows]:
-    groups: dict[tuple[str, ...], Rows] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row[k] for k in keys)].append(row)
-    return dict(groups)
