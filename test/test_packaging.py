@@ -47,7 +47,8 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
-OPTIONAL = {"trackio", "wandb"}  # trackers: used where a person installed one and asks for it
+# trackers: used where a person installed one and asks for it; lerobot: has an environment of its own
+OPTIONAL = {"lerobot", "trackio", "wandb"}
 DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
 
 

@@ -23,7 +23,7 @@ from aloe_core.checkpoint import manifest_sha256
 from aloe_core.errors import AloeError
 from aloe_critic.upload import push
 from aloe_policy.checkpoint_cache import PARTIAL, CheckpointCache
-from aloe_policy.remote import Unreachable, remote_latest
+from aloe_policy.urls import Unreachable, remote_latest
 
 HELPERS = Path(__file__).parents[1] / "src/aloe_policy/test"
 sys.path.insert(0, str(HELPERS))

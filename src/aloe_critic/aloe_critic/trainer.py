@@ -34,8 +34,8 @@ from aloe_critic.replay.bags import FAILED, find_bags
 from aloe_critic.run import Run
 from aloe_critic.upload import open_target, push
 from aloe_policy.config import FlowConfig
-from aloe_policy.remote import shown
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
+from aloe_policy.urls import shown
 
 
 @dataclass(frozen=True)

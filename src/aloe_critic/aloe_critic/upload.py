@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aloe_core.checkpoint import LATEST, MANIFEST, verify_checkpoint
 from aloe_core.errors import AloeError
-from aloe_policy.remote import FsspecFolder, NotThere, read_small, remote_latest, shown
+from aloe_policy.urls import FsspecFolder, NotThere, read_small, remote_latest, shown
 
 
 def open_target(url: str) -> FsspecFolder:

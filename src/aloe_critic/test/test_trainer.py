@@ -15,7 +15,7 @@ from aloe_core.checkpoint import latest, list_checkpoints, verify_checkpoint
 from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
 from aloe_critic.trainer import TrainRequest, main, train
-from aloe_policy.remote import remote_latest
+from aloe_policy.urls import remote_latest
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "src" / "aloe_core" / "test"))

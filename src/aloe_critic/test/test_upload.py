@@ -10,7 +10,7 @@ from aloe_core.checkpoint import manifest_sha256, verify_checkpoint, write_check
 from aloe_core.errors import AloeError
 from aloe_critic.upload import open_target, push
 from aloe_policy.checkpoint_cache import CheckpointCache
-from aloe_policy.remote import remote_latest
+from aloe_policy.urls import remote_latest
 
 
 def write(root: Path, version: str, weights: bytes = b"w") -> Path:

@@ -22,7 +22,7 @@ from aloe_core.checkpoint import (
     verify_file,
 )
 from aloe_core.errors import AloeError
-from aloe_policy.remote import RemoteFolder, Unreachable, open_remote, read_small, shown
+from aloe_policy.urls import RemoteFolder, Unreachable, open_remote, read_small, shown
 
 PARTIAL = ".partial-"
 _LOCK = ".lock"

@@ -15,7 +15,7 @@ from aloe_core.checkpoint import list_checkpoints, manifest_sha256, verify_check
 from aloe_core.errors import AloeError
 from aloe_policy import checkpoint_cache
 from aloe_policy.checkpoint_cache import PARTIAL, CheckpointCache
-from aloe_policy.remote import Unreachable, is_url, open_remote, remote_latest, shown
+from aloe_policy.urls import Unreachable, is_url, open_remote, remote_latest, shown
 from serving import Server, serving
 from tiny_policy import tiny_contract, write_tiny
 

@@ -13,7 +13,7 @@ from aloe_cli.command import VerbApp
 from aloe_core import checkpoint as store
 from aloe_core.errors import AloeError
 from aloe_policy.checkpoint_cache import CheckpointCache, default_cache
-from aloe_policy.remote import is_url, remote_latest, shown
+from aloe_policy.urls import is_url, remote_latest, shown
 
 app = VerbApp(help="List, show, promote, roll back and publish checkpoints.")
 

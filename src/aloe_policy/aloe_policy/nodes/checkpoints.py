@@ -18,8 +18,8 @@ from rclpy.timer import Timer
 from aloe_core.checkpoint import MANIFEST, latest
 from aloe_core.errors import AloeError
 from aloe_policy.checkpoint_cache import CheckpointCache, Stopped
-from aloe_policy.remote import Unreachable, is_url, remote_latest, shown
 from aloe_policy.swap import CheckpointSwapper, Loaded
+from aloe_policy.urls import Unreachable, is_url, remote_latest, shown
 from aloe_policy.worker import NewestWins
 from aloe_ros import qos
 
