@@ -12,10 +12,10 @@ import numpy as np
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Observation, Plan
+from aloe_policy.remote import offer as keys
 from aloe_policy.remote.offer import ServerOffer
 from aloe_policy.runtime import FlowRuntime
 from aloe_policy.swap import check_inference, synthetic
-from aloe_policy.urls import offer as keys
 
 MAX_SAMPLES = 256
 

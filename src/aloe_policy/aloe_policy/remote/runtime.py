@@ -12,13 +12,13 @@ import numpy as np
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_core.types import Chunk, Inference, Observation, Value
+from aloe_policy.remote import offer as keys
 from aloe_policy.remote.connection import Connection
 from aloe_policy.remote.link import Link
 from aloe_policy.remote.mapping import Mapping, default_mapping
 from aloe_policy.remote.offer import ServerOffer, read_offer
 from aloe_policy.remote.translate import Translator
 from aloe_policy.swap import check_inference, synthetic
-from aloe_policy.urls import offer as keys
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from lerobot.configs import FeatureType
 
 from aloe_core.errors import AloeError
+from aloe_policy.remote import offer as keys
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
 from aloe_policy.remote.offer import ServerOffer
 from aloe_policy.swap import MODEL_ERRORS
-from aloe_policy.urls import offer as keys
 
 MAX_SAMPLES = 64
 _IMAGES, _STATE = "observation.images.", "observation.state"
