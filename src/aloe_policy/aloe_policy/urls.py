@@ -94,20 +94,23 @@ class HttpFolder:
         parts = urlsplit(url)
         credentials, _, host = parts.netloc.rpartition("@")
         self._url = parts._replace(netloc=host).geturl().rstrip("/")
-        self._headers = {}
-        if credentials:
-            self._headers["Authorization"] = f"Basic {base64.b64encode(unquote(credentials).encode()).decode()}"
+        self._credentials = base64.b64encode(unquote(credentials).encode()).decode()
 
     def blocks(self, name: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
         url = f"{self._url}/{name}"
-        ask = Request(url, headers=self._headers | ({"Range": f"bytes={start}-"} if start else {}))
-        with _asked(url), urlopen(ask, timeout=_SILENCE) as response:
+        with _asked(url), urlopen(self._request(url, start), timeout=_SILENCE) as response:
             offset = start if response.status == http.client.PARTIAL_CONTENT else 0
             while block := response.read(_BLOCK):
                 yield offset, block
                 offset += len(block)
             if response.length:  # http.client ends such a body without a word
                 raise Unreachable(f"{shown(url)}: the server went away {response.length} bytes before the end.")
+
+    def _request(self, url: str, start: int) -> Request:
+        request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+        if self._credentials:  # not for whom the server may redirect to
+            request.add_unredirected_header("Authorization", f"Basic {self._credentials}")
+        return request
 
 
 class FsspecFolder:
@@ -159,7 +162,7 @@ def _asked(url: str) -> Iterator[None]:
         raise _kind(error)(f"{shown(url)}: {_reason(error)}.") from error
     except (PermissionError, NotImplementedError, ImportError, ValueError, http.client.InvalidURL) as error:
         raise AloeError(f"{shown(url)}: cannot be opened ({_reason(error)}).") from error
-    except Exception as error:
+    except Exception as error:  # what a library behind fsspec raises is known to that library alone
         raise Unreachable(f"{shown(url)}: cannot be reached ({_reason(error)}).") from error
 
 

@@ -185,12 +185,14 @@ class CheckpointIntake:
             f"Policy {loaded.version} drives from the next chunk on ({loaded.latency * 1e3:.0f} ms a chunk)."
         )
         self._on_swapped()
+        if loaded.directory.parent != self._cache.root:
+            return
         try:
             self._cache.prune(self._swapper.directories)
         except AloeError as error:
             self._node.get_logger().warning(str(error))
 
     def _refuse(self, error: AloeError, what: str = "refused", then: str = "") -> None:
-        self.refusal = f"{error}{then}"
+        self.refusal = f"checkpoint {what}: {error}{then}"
         kept = self._swapper.current.version if self._swapper.current else "none"
         self._node.get_logger().error(f"Checkpoint {what}, policy {kept} goes on: {error}{then}")

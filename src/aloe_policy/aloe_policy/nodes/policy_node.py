@@ -304,7 +304,7 @@ class PolicyNode(AloeLifecycleNode):
         if alarm:
             return diagnostics.WARN, alarm, values
         if refusal:
-            return diagnostics.WARN, f"checkpoint refused: {refusal}", values
+            return diagnostics.WARN, refusal, values
         if warning:
             return diagnostics.WARN, warning, values
         return diagnostics.OK, f"policy {current.version}", values
