@@ -53,6 +53,10 @@ class Job:
             raise AloeError(
                 f"Method {method} continues a plain flow policy, but this one has {kind}; name another --init."
             )
+        if self.hyper.prefix and not config.prefix:
+            raise AloeError(
+                "prefix = True: the policy to go on from was cloned without; clone one with --method bc and no --init."
+            )
         return self.policy
 
     def needs_warm_start(self, method: str) -> FlowPolicy:

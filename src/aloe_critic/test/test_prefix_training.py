@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.learners import bc, hil_serl, recap
@@ -38,3 +40,10 @@ def test_recap_keeps_it_and_a_gaussian_actor_drops_it():
     said = recap.conditioned(policy, 1.5)
     assert torch.equal(said.head.given.weight, policy.head.given.weight)
     assert hil_serl.gaussian(policy).config.prefix == 0
+
+
+def test_a_policy_cloned_without_cannot_be_given_steps_later():
+    job = job_of(prefix=True)
+    job.policy = bc.learn(job_of()).policy
+    with pytest.raises(AloeError, match="prefix = True: the policy to go on from was cloned without"):
+        bc.learn(job)
