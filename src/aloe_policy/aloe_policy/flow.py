@@ -105,16 +105,10 @@ class FlowHead(nn.Module):
         drawn: Tensor | None = None,
         given: Given | None = None,
     ) -> Tensor:
-        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist.
-
-        Knots that are given are no part of the error, and blank among the noisy ones.
-        """
+        """Flow-matching error per sample, [B]: data [B, D], valid [B, D] in {0, 1} marks entries that exist."""
         drawn = self.draw(len(data), data) if drawn is None else drawn
         noise, t = drawn[:, : self.dim], drawn[:, self.dim : self.dim + 1]
-        x = (1 - t) * noise + t * data
-        if given is not None:
-            x, valid = given.blank(x), valid * ~given.fixed
-        v = self.velocity(x, t, self.condition(z, said, given)).to(data.dtype)
+        v = self.velocity((1 - t) * noise + t * data, t, self.condition(z, said, given)).to(data.dtype)
         error = (v - (data - noise)).square() * valid
         return error.sum(-1) / valid.sum(-1).clamp_min(1)
 
@@ -141,10 +135,10 @@ class FlowHead(nn.Module):
 
     @torch.no_grad()
     def sample(self, z: Tensor, noise: Tensor, steps: int | None = None, given: Given | None = None) -> Tensor:
-        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D], around what is given."""
+        """Integrate noise [B, n, D] for z [B, Z] -> data [B, n, D], with what is given in its place."""
         steps = steps or self.steps
         field = self.field(z, given)
         x = noise
         for i in range(steps):
-            x = x + field(x if given is None else given.blank(x), i / steps) / steps
+            x = x + field(x, i / steps) / steps
         return x if given is None else given.insert(x)

@@ -1,6 +1,7 @@
 """What of a chunk will have run before the chunk takes over, as a flow over knots takes it.
 
-Training-time real-time chunking (arXiv 2512.05964): the first d steps are given, and the flow is about the rest.
+Training-time real-time chunking (arXiv 2512.05964), with the steps as a condition of the flow
+(docs/adr/0018-steps-given-in-training.md).
 """
 
 from __future__ import annotations
@@ -19,16 +20,9 @@ class Given:
     knots: Tensor  # float32 [B, D], normalised; of meaning where `fixed`
     fixed: Tensor  # bool [B, D], knots among the steps given
 
-    def blank(self, x: Tensor) -> Tensor:
-        """Return x [B, D] or [B, n, D] as a flow sees it: given knots are known from the token alone, and 0."""
-        return torch.where(self._fixed(x), torch.zeros_like(x), x)
-
     def insert(self, x: Tensor) -> Tensor:
-        """Return x [B, D] or [B, n, D] with the given knots in their places."""
-        return torch.where(self._fixed(x), self.knots[:, None] if x.dim() == 3 else self.knots, x)
-
-    def _fixed(self, x: Tensor) -> Tensor:
-        return self.fixed[:, None] if x.dim() == 3 else self.fixed
+        """Return chunks x [B, n, D] with the given knots in their places."""
+        return torch.where(self.fixed[:, None], self.knots[:, None], x)
 
 
 def token_size(steps: int, action_dim: int) -> int:

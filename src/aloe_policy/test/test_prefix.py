@@ -55,27 +55,23 @@ def test_without_the_switch_weights_draws_and_losses_are_what_they_were():
     assert torch.equal(sample(plain, "receding", None), sample(given, "prefix", Prefix(torch.zeros(9, A), 0)))
 
 
-def test_given_knots_are_blank_and_no_part_of_the_error():
+def test_half_of_a_batch_is_as_without_and_the_rest_is_told_what_comes_first():
+    """The condition says the steps; the noisy chunk and its error are those of every flow."""
     net = scrambled(net_of(8))
-    chunks = torch.randn(4, H, A)
-    state, z, length = torch.zeros(4, A), torch.randn(4, net.feature_dim), torch.full((4,), H)
+    chunks, state = torch.randn(4, H, A), torch.zeros(4, A)
+    z, length = torch.randn(4, net.feature_dim), torch.full((4,), H)
     drawn = net.head.draw(4, z)
     drawn[:, -1] = torch.tensor([0.0, 0.4, 0.999, 0.999])  # none, none, eight, eight steps
-    seen = []
-    velocity = net.head.velocity
-    net.head.velocity = lambda x, t, c: seen.append(x) or velocity(x, t, c)
     loss = net.flow_loss(z, state, chunks, length, drawn=drawn)
-    data = net.encode_actions(chunks, state).flatten(1)
-    noise, t = drawn[:, : net.head.dim], drawn[:, net.head.dim : -1]
-    noisy = (1 - t) * noise + t * data
-    first = 3 * A  # rows 0, 3, 6 are knots before step 8
-    assert torch.equal(seen[0][:2], noisy[:2])
-    assert (seen[0][2:, :first] == 0).all(), "the token says what they are"
-    assert torch.equal(seen[0][2:, first:], noisy[2:, first:])
-    v = velocity(seen[0], t, net.head.condition(z, given=net.given(chunks, state, torch.tensor([0, 0, 8, 8]))))
-    error = (v - (data - noise)).square()
-    torch.testing.assert_close(loss[2:], error[2:, first:].mean(1))
-    torch.testing.assert_close(loss[:2], error[:2].mean(1))
+    data, valid = net.encode_actions(chunks, state).flatten(1), torch.ones(4, net.head.dim)
+    plain = net.head.loss(z, data, valid, drawn=drawn)
+    told = net.given(chunks, state, torch.full((4,), 8))
+    given = net.head.loss(z, data, valid, drawn=drawn, given=told)
+    torch.testing.assert_close(loss, torch.cat([plain[:2], given[2:]]))
+    assert (plain - given).abs().min() > 1e-4
+    assert told.fixed.view(4, -1, A)[0, :, 0].tolist() == [True] * 3 + [False] * 3, "knots at rows 0, 3 and 6"
+    steps = chunks[:, :8] - net.interpolation[:8] @ net.knot_mean
+    torch.testing.assert_close(told.token[:, : 8 * A].view(4, 8, A), steps / (net.interpolation[:8] @ net.knot_std))
 
 
 def test_a_chunk_cut_short_leaves_a_step_to_predict(monkeypatch):
