@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from aloe_core.contract_takeover import Takeover
-from aloe_core.errors import AloeError, bad_value
+from aloe_core.errors import AloeError
 from aloe_core.section import Section as _Section
+from aloe_core.settings import load_settings
 
 
 class Camera(_Section):
@@ -234,19 +234,5 @@ class RobotContract(_Section):
 def load_contract(path: str | Path) -> RobotContract:
     """Read and validate a contract; AloeError names file, key, value and expectation."""
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise AloeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(data, dict):
-        raise bad_value(path, "(document)", type(data).__name__, "a mapping of contract keys")
-    try:
-        return RobotContract.model_validate(data).model_copy(update={"folder": path.resolve().parent})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"]) or "(document)"
-        value = first["input"] if not isinstance(first["input"], (dict, list)) else "…"
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise bad_value(path, key, value, expected) from error
+    contract = load_settings(path, RobotContract, "a mapping of contract keys")
+    return contract.model_copy(update={"folder": path.resolve().parent})

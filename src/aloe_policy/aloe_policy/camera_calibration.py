@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
 
 from aloe_core.contract import Camera
-from aloe_core.errors import AloeError, bad_value
+from aloe_core.errors import bad_value
+from aloe_core.settings import read_yaml
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,7 @@ class Calibration:
 
 def load_calibration(path: str, camera: Camera) -> Calibration:
     """Read a calibration of the contract's image size; AloeError names file, key, value and expectation."""
-    try:
-        data = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise AloeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(data, dict):
-        raise bad_value(path, "(document)", type(data).__name__, "a mapping as camera_calibration writes it")
+    data = read_yaml(path, "a mapping as camera_calibration writes it")
     for key, expected in (("image_width", camera.width), ("image_height", camera.height)):
         if data.get(key) != expected:
             raise bad_value(path, key, data.get(key), f"{expected}, the size of camera {camera.name}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from aloe_core.contract import Camera
 from aloe_core.errors import AloeError
+from aloe_policy.urls import shown
 
 STREAMS = ("rtsp", "rtsps", "http", "https")
 SOURCES = "topic, v4l2:<index or path>, file:<video or image folder>, rtsp://… or http(s)://…"
@@ -46,14 +47,7 @@ def parse_source(text: str) -> tuple[str, str]:
         return kind, argument
     if kind in STREAMS and argument.startswith("//") and argument != "//":
         return "stream", text
-    raise AloeError(f"Camera source {hidden(text)!r}: expected {SOURCES}.")
-
-
-def hidden(url: str) -> str:
-    """Return a URL without user and password, for messages."""
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
+    raise AloeError(f"Camera source {shown(text)!r}: expected {SOURCES}.")
 
 
 def acquisition_stamp(now: int, monotonic: int, buffer_ms: float) -> int:
@@ -101,7 +95,7 @@ class StreamDevice:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPENING, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _SILENCE]
         self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
         if not self._capture.isOpened():
-            raise AloeError(f"Camera {camera.name}: {hidden(url)} cannot be opened; is it there, and a video stream?")
+            raise AloeError(f"Camera {camera.name}: {shown(url)} cannot be opened; is it there, and a video stream?")
 
     def read(self) -> tuple[int, np.ndarray] | None:
         if not self._capture.grab():

@@ -60,7 +60,10 @@ def open_remote(url: str) -> RemoteFolder:
 
 def shown(url: str) -> str:
     """Return a URL as it may be logged: without user, password and query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL after all
+        return f"{url.partition('://')[0]}://…"
     if not parts.netloc:
         return url
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

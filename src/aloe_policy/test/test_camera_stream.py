@@ -14,7 +14,8 @@ import pytest
 
 from aloe_core.contract import Camera
 from aloe_core.errors import AloeError
-from aloe_policy.camera_source import CameraThread, StreamDevice, hidden, parse_source
+from aloe_policy.camera_source import CameraThread, StreamDevice, parse_source
+from aloe_policy.urls import shown
 
 CAMERA = Camera(name="top", topic="cameras/top", width=64, height=48, rate_hz=20, frame_id="top_optical")
 PATIENCE = 60.0  # s
@@ -86,4 +87,4 @@ def test_a_stream_that_is_not_there_is_one_sentence_without_its_password():
     url = "rtsp://admin:secret@127.0.0.1:1/stream"
     with pytest.raises(AloeError, match=r"Camera top: rtsp://127.0.0.1:1/stream cannot be opened"):
         StreamDevice(url, CAMERA, time.time_ns)
-    assert hidden(url) == "rtsp://127.0.0.1:1/stream"
+    assert shown(url) == "rtsp://127.0.0.1:1/stream"

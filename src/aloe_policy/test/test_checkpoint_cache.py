@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -183,6 +184,49 @@ def test_old_copies_go_and_those_in_use_stay(store, cache):
     assert left == ["v0001-bc", *sorted(copies[n].name for n in (0, 3, 4))], "what is no copy is not ours"
 
 
+STEPS = ("fsync", "rename", "mkdir", "utime")
+
+
+def fetch_killed_at(root, url, moment):
+    """Fetch in a child that is killed before its `moment`-th step or after that block; return whether it was."""
+    child = os.fork()
+    if child == 0:
+        left = moment
+
+        def deadly(call):
+            def run(*arguments, **keywords):
+                nonlocal left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+                return call(*arguments, **keywords)
+
+            return run
+
+        for name in STEPS:
+            setattr(os, name, deadly(getattr(os, name)))
+        CheckpointCache(root, None).fetch(url, stopped=deadly(lambda: False))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_a_robot_killed_at_any_moment_of_a_download_has_a_whole_checkpoint_or_none_and_goes_on(store, tmp_path):
+    with serving(store) as server:
+        for moment in range(100):
+            root = tmp_path / f"killed{moment}"
+            killed = fetch_killed_at(root, f"{server.url}/v1", moment)
+            assert all(copy.problem is None for copy in (list_checkpoints(root) if root.exists() else []))
+            cache = CheckpointCache(root, None)
+            assert (cache.fetch(f"{server.url}/v1") / MODEL).read_bytes() == WEIGHTS
+            assert len(list_checkpoints(root)) == 1 and parts(cache) == {}
+            if not killed:
+                break
+        resumed = {start for path, start, _ in server.stop() if path.endswith(MODEL)}
+    assert not killed and moment > 10
+    assert {1 << 20, 2 << 20} <= resumed, "what had come is not asked for again"
+
+
 def test_two_processes_do_not_write_the_same_copy(store, cache):
     cache.root.mkdir()
     with serving(store) as server, open(cache.root / ".lock", "w") as lock:
@@ -237,6 +281,7 @@ def test_passwords_are_sent_and_neither_shown_nor_handed_on():
     assert request.unredirected_hdrs == {"Authorization": "Basic cm9ib3Q6czpjcmV0"}
     assert request.headers == {"Range": "bytes=7-"}
     assert shown("https://robot:secret@host:8443/v1?key=1") == "https://host:8443/v1"
+    assert shown("rtsp://admin:secret@[host/stream") == "rtsp://…", "not a URL, and still no password"
 
 
 @pytest.mark.parametrize("uri", ["s3://b/v1", "https://h/v1", "zip://v1::s3://b/a.zip"])

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aloe_core.errors import AloeError, bad_value
-from aloe_sim.configuration import load
+from aloe_core.settings import load_settings
 
 if TYPE_CHECKING:
     from aloe_sim.station import Station
@@ -83,7 +83,7 @@ class Disturbances(BaseModel):
 
 def load_disturbances(path: str | Path) -> Disturbances:
     """Read a schedule; AloeError names file, key, value and expectation."""
-    return load(path, Disturbances)
+    return load_settings(path, Disturbances)
 
 
 class Disturber:

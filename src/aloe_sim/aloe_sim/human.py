@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError
-from aloe_sim.configuration import load
+from aloe_core.settings import load_settings
 from aloe_sim.expert import Expert
 from aloe_sim.skill import PRESETS, Skill
 from aloe_sim.station import Station
@@ -48,7 +48,7 @@ class HumanConfig(BaseModel):
 
 def load_human(path: str | Path) -> HumanConfig:
     """Read a person's configuration; AloeError names file, key, value and expectation."""
-    return load(path, HumanConfig)
+    return load_settings(path, HumanConfig)
 
 
 @dataclass(frozen=True)

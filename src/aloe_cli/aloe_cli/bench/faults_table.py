@@ -63,7 +63,7 @@ def page(rows: list[dict[str, Any]], bags: Damage, hardware: str, slack: float) 
 
 _HEAD = """# Fault matrix
 
-`./aloe bench faults`, {hardware}, shared with other work. Real processes over DDS: `launch/robot.launch.xml` with
+`./aloe bench faults`, {hardware}. Real processes over DDS: `launch/robot.launch.xml` with
 the simulated robot in place of a real one. Each fault strikes at a random moment of an episode of its own; 2 s are
 2 s or more by the wall clock and by the robot's, which a busy machine slows down.
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError, bad_value
 from aloe_core.section import Section
+from aloe_core.settings import load_settings
 
 Key = str | tuple[str, ...]  # a key of the observation, or a path through nested dicts ([images, cam_high])
 
@@ -81,22 +81,7 @@ def default_mapping(contract: RobotContract) -> Mapping:
 def load_mapping(path: str | Path, contract: RobotContract) -> Mapping:
     """Read and validate a mapping; AloeError names file, key, value and expectation."""
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise AloeError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise AloeError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(data, dict):
-        raise bad_value(path, "(document)", type(data).__name__, "a mapping with cameras, state, prompt and actions")
-    try:
-        mapping = Mapping.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"]) or "(document)"
-        value = first["input"] if not isinstance(first["input"], (dict, list)) else "…"
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise bad_value(path, key, value, expected) from error
+    mapping = load_settings(path, Mapping, "a mapping with cameras, state, prompt and actions")
     _check_names(mapping, contract, path)
     return mapping
 
