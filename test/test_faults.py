@@ -1,5 +1,6 @@
 """Every fault once, on real processes: the robot holds in time, nothing saved is lost, somebody is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ pytest.importorskip("mujoco")
 
 from aloe_cli.bench.faults_bags import Damage
 from aloe_cli.bench.faults_cases import Fault, faults
-from aloe_cli.bench.faults_table import page, summary
+from aloe_cli.bench.faults_table import earlier, merged, page, summary
 from aloe_cli.bench.faults_trial import Seen, live
 from aloe_core.contract import load_contract
+from aloe_core.errors import AloeError
 from aloe_ros.testing import own_domain
 
 CONTRACT = Path(__file__).parents[1] / "config/robots/aloha_sim.yaml"
@@ -75,3 +77,19 @@ def test_the_page_shows_the_sentence_without_its_command_line_and_what_was_skipp
     assert "No promise was broken." in text
     assert "* a node killed: nobody was told" in page(summary([Seen(FAULT)], 0.1), Damage(), "a machine", 0.1)
     assert "| a link cut | 0 | | | | | | | skipped: No link can be cut here. |" in text
+
+
+def test_a_run_of_some_faults_keeps_the_figures_of_the_others(tmp_path):
+    assert earlier(tmp_path, 0.1, "a machine") == ([], Damage())
+    old = summary([Seen(FAULT), Seen(Fault("a cut", FAULT.strike, ""))], 0.1)
+    report = {"slack_s": 0.1, "faults": old, "bags": vars(Damage(flips=3)), "hardware": "a machine"}
+    (tmp_path / "faults.json").write_text(json.dumps(report))
+    before, bags = earlier(tmp_path, 0.1, "a machine")
+    assert bags == Damage(flips=3)
+    rows = merged(before, summary([Seen(FAULT, held=0.3)], 0.1), ["a cut", "another", "a node killed"])
+    assert [(row["fault"], row["held_s_max"]) for row in rows] == [("a cut", 0.0), ("a node killed", 0.3)]
+    with pytest.raises(AloeError, match=r"measured with slack 0\.1 s on a machine; choose another --out"):
+        earlier(tmp_path, 0.1, "another machine")
+    (tmp_path / "faults.json").write_text("[]")
+    with pytest.raises(AloeError, match="not a report of bench faults"):
+        earlier(tmp_path, 0.1, "a machine")

@@ -16,6 +16,7 @@ from aloe_policy.splice import SpliceLog
 
 _ROUNDING = 1_000  # ns by which stamps of one instant may differ
 _FRAMES_KEPT = 8
+_FRESH, _OVERDUE = 0.25, 1.5  # control periods since a joint state arrived
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class ChunkScheduler:
 
     def next_request(self, now: int, clock: float) -> Request | None:
         """Return the inference to start now, if any; call after every event. `now` is ROS time, ns."""
-        if not self._driving or self._task is None or self._state is None or not self._due(now):
+        if not self._driving or self._task is None or self._state is None or not self._due(now, clock):
             return None
         stamp, state, arrived = self._state
         jpegs = self._complete(stamp, now, clock - arrived)
@@ -184,9 +185,9 @@ class ChunkScheduler:
             self._failed = request.stamp
             self.problem = why
 
-    def _due(self, now: int) -> bool:
+    def _due(self, now: int, clock: float) -> bool:
         assert self._state is not None
-        stamp = self._state[0]
+        stamp, _, arrived = self._state
         if stamp <= self._failed or stamp < self._fence:
             return False
         if self._lockstep:
@@ -198,6 +199,8 @@ class ChunkScheduler:
             return False
         if self._chunk is None:
             return True
+        if _FRESH < (clock - arrived) / self._contract.dt < _OVERDUE:
+            return False  # whatever else arrives: the next joint state is near, and there was time for it in `lead`
         lead = self.latency.expected + self._contract.dt  # joint states come one period apart
         return (now - self._chunk.stamp) * 1e-9 + lead >= self._chunk.execute * self._contract.dt
 

@@ -211,6 +211,22 @@ def test_on_a_robot_the_next_chunk_is_requested_early_by_the_measured_latency():
     assert robot.request().stamp == 2 * DT
 
 
+def test_on_a_robot_the_next_chunk_is_made_from_a_joint_state_that_has_just_come():
+    robot = Robot(lockstep=False).task().policy().joints(0, clock=0.0).frames(0)
+    robot.answer(robot.request(), clock=0.0)  # latency 0: 3 of 4 rows later the next one is due
+    robot.joints(2, clock=0.04).executed(2, "c0")
+    assert robot.request(clock=0.062, late=0.022) is None, "due by now, but the joint state of now is on its way"
+    assert robot.joints(3, clock=0.063).request(clock=0.063, late=0.003).stamp == 3 * DT
+
+
+def test_on_a_robot_a_joint_state_that_does_not_come_is_not_waited_for():
+    robot = Robot(lockstep=False).task().policy().joints(0, clock=0.0).frames(0)
+    robot.answer(robot.request(), clock=0.0)
+    robot.joints(2, clock=0.04)
+    assert robot.request(clock=0.065, late=0.025) is None
+    assert robot.request(clock=0.075, late=0.035).stamp == 2 * DT
+
+
 @pytest.mark.parametrize(
     ("late", "says"),
     [

@@ -15,7 +15,7 @@ from rich.table import Table
 from aloe_cli import paths
 from aloe_cli.bench.faults_bags import Damage, damage
 from aloe_cli.bench.faults_cases import faults
-from aloe_cli.bench.faults_table import page, summary
+from aloe_cli.bench.faults_table import earlier, merged, page, summary
 from aloe_cli.bench.faults_trial import Seen, live
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.command import VerbApp
@@ -33,7 +33,9 @@ app = VerbApp(help="Break every part of the running graph at random moments and 
 @app.command(name="faults")
 def run(
     trials: Annotated[int, typer.Option(help="Of every fault.")] = 1,
-    only: Annotated[str, typer.Option(help="Faults whose name contains this.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Faults whose name contains this; --out keeps the figures of the others.")
+    ] = "",
     slack: Annotated[float, typer.Option(help="Seconds that a busy machine may add to a limit.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the moments at which faults strike.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for faults.md and faults.json.", metavar="DIR")] = None,
@@ -49,24 +51,26 @@ def run(
     if not lives:
         names = ", ".join(fault.name for life in faults(robot) for fault in life)
         raise AloeError(f"only = {only!r}: no such fault; there is {names}.")
+    order = [fault.name for life in faults(robot) for fault in life]
+    before, bags = earlier(out, slack, hardware()) if only else ([], Damage())
     own_domain()
     seen: list[Seen] = []
-    bags, report = Damage(), {}
+    report: dict[str, Any] = {}
     with progress("graphs", trials * len(lives)) as bar:
         for trial in range(trials):
             for life in lives:
                 with tempfile.TemporaryDirectory(prefix="aloe-faults-") as folder:
                     seen += _live(Path(folder), path, life, seed + trial)
                     _damage(Path(folder), robot, seed + trial, bags)
-                report = _report(seen, bags, slack, out)
+                rows = merged(before, summary(seen, slack), order)
+                report = _report(rows, bags, slack, out)
                 bar.advance()
     _print(report["faults"])
     return report | ({"exit_code": 1} if report["broken"] else {})
 
 
-def _report(seen: list[Seen], bags: Damage, slack: float, out: Path | None) -> dict[str, Any]:
-    """Return what was seen so far, written into `out` as well, since all of it takes long."""
-    rows = summary(seen, slack)
+def _report(rows: list[dict[str, Any]], bags: Damage, slack: float, out: Path | None) -> dict[str, Any]:
+    """Return the figures so far, written into `out` as well, since all of them take long."""
     broken = sum(len(row.get("problems", ())) for row in rows)
     report = {"slack_s": slack, "broken": broken, "faults": rows, "bags": vars(bags), "hardware": hardware()}
     if out is not None:

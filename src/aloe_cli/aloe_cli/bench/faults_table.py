@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from aloe_cli.bench.faults_bags import Damage
 from aloe_cli.bench.faults_trial import Seen
+from aloe_core.errors import AloeError
 
 _PREFIX = re.compile(r"^(\[[^\]]*\]:? ?)+")
 _SENTENCE = 110  # characters of a sentence shown
@@ -53,6 +56,28 @@ def _sentence(said: str) -> str:
     text = re.sub(r", cmd '.*", "].", text)
     text = re.sub(r"/\S*/(?:bags|small)/", "", text)  # the temporary folder
     return (f"{who.group(1)}: " if who and not text.startswith("/") else "") + text.lstrip("/")
+
+
+def earlier(out: Path | None, slack: float, hardware: str) -> tuple[list[dict[str, Any]], Damage]:
+    """Return the rows and damaged bags of an earlier run in `out`; AloeError if they cannot stand in one table."""
+    file = out / "faults.json" if out is not None else None
+    if file is None or not file.exists():
+        return [], Damage()
+    try:
+        report = json.loads(file.read_text())
+        rows, bags = report["faults"], Damage(**report["bags"])
+        conditions = (report["slack_s"], report["hardware"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AloeError(f"{file}: not a report of bench faults ({error}); choose another --out.") from error
+    if conditions != (slack, hardware):
+        raise AloeError(f"{file}: measured with slack {conditions[0]} s on {conditions[1]}; choose another --out.")
+    return rows, bags
+
+
+def merged(before: list[dict[str, Any]], rows: list[dict[str, Any]], order: list[str]) -> list[dict[str, Any]]:
+    """Return one row a fault in the order of the matrix, the newer where there are two."""
+    by_fault = {row["fault"]: row for row in (*before, *rows)}
+    return [by_fault[name] for name in order if name in by_fault]
 
 
 def page(rows: list[dict[str, Any]], bags: Damage, hardware: str, slack: float) -> str:

@@ -42,7 +42,8 @@ def infer(
     """Drive a robot that follows commands with a native policy of random weights.
 
     overhead_ms: from the stamp of the observation, which the rig sets when it sends it, to the chunk, less chunk_ms,
-    the model's time; JPEG decoding is part of it. to_command_ms adds the model and the wait for the next control tick.
+    the model's time; JPEG decoding is part of it. in_policy_node_ms: the part of it that policy_node sees, a mean of
+    late. to_command_ms adds the model and the wait for the next control tick.
     missed_ticks: control ticks that had no row of a chunk, or did not happen.
     """
     for name, value in (("minutes", minutes), ("cameras", cameras), ("pixels", pixels), ("camera-hz", camera_hz)):
@@ -59,6 +60,7 @@ def infer(
         seen, said = drive(work, path, robot, minutes * 60, camera_hz, candidates)
     row = report(seen, robot.dt) | {
         "eight_over_one": round(ratio, 2),
+        "in_policy_node_ms": float(said.get("overhead_ms", 0)),
         "missed_deadlines": int(said.get("missed_deadlines", 0)),
         "candidates": candidates,
         "seconds": round(seen.ended - seen.began, 1),

@@ -101,14 +101,14 @@ class Rig(Node):
             stamps.fill(msg.header.stamp, self.get_clock().now().nanoseconds)
             publisher.publish(msg)
 
-    def _on_chunk(self, chunk: ActionChunk) -> None:
+    def _on_chunk(self, chunk: ActionChunk, info: dict) -> None:
         observed = stamps.to_ns(chunk.header.stamp)
-        age = (self.get_clock().now().nanoseconds - observed) * 1e-9
+        age = (info["received_timestamp"] - observed) * 1e-9  # this process may be busy with its frames
         self.seen.overhead.append(age - chunk.inference_latency)
         self.seen.model.append(chunk.inference_latency)
         self._waiting[chunk.chunk_id] = observed
 
-    def _on_executed(self, step: ExecutedStep) -> None:
+    def _on_executed(self, step: ExecutedStep, info: dict) -> None:
         self._answered = True
         self._position = np.asarray(step.executed, dtype=np.float64)
         self.seen.ticks += 1
@@ -118,7 +118,7 @@ class Rig(Node):
         self._drives = True
         observed = self._waiting.pop(step.chunk_id, None)
         if observed is not None:
-            self.seen.to_command.append((self.get_clock().now().nanoseconds - observed) * 1e-9)
+            self.seen.to_command.append((info["received_timestamp"] - observed) * 1e-9)
 
     def _on_mode(self, mode: ControlMode) -> None:
         self._mode = mode
