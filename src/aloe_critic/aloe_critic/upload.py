@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aloe_core.checkpoint import LATEST, MANIFEST, verify_checkpoint
+from aloe_core.checkpoint import LATEST, MANIFEST, Manifest, parse_manifest, verify_checkpoint
 from aloe_core.errors import AloeError
 from aloe_policy.urls import FsspecFolder, NotThere, read_small, remote_latest, shown
 
@@ -21,8 +21,9 @@ def open_target(url: str) -> FsspecFolder:
 def push(directory: Path, url: str) -> str:
     """Upload a checkpoint into the folder at `url`, where LATEST then names it, and return its own URL.
 
-    Whoever reads meanwhile finds it whole or not at all. One that is there already is left as it is, LATEST too.
-    AloeError if it is damaged, another one has its version, or it cannot be written.
+    Whoever reads meanwhile finds it whole or not at all. One that is there already is left as it is; LATEST then moves
+    only from an older checkpoint, as after an upload that was cut off just before. AloeError if it is damaged, another
+    one has its version, or it cannot be written.
     """
     manifest = verify_checkpoint(directory)
     remote, version = open_target(url), manifest.version
@@ -37,6 +38,16 @@ def push(directory: Path, url: str) -> str:
         for name in manifest.files:
             remote.put(f"{version}/{name}", str(directory / name))
         remote.write(f"{version}/{MANIFEST}", content)
-    if not there or remote_latest(url) is None:
+    if not there or _newer(manifest, remote, remote_latest(url)):
         remote.write(LATEST, f"{version}\n".encode())
     return f"{url.rstrip('/')}/{version}"
+
+
+def _newer(manifest: Manifest, remote: FsspecFolder, latest: str | None) -> bool:
+    if latest is None:
+        return True
+    name = f"{latest}/{MANIFEST}"
+    try:
+        return manifest.created > parse_manifest(read_small(remote, name), name).created
+    except NotThere:
+        return True

@@ -1,10 +1,13 @@
 """Publishing to a URL: what a reader finds at any moment, and what is refused."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from aloe_core.checkpoint import manifest_sha256, verify_checkpoint, write_checkpoint
 from aloe_core.errors import AloeError
@@ -73,6 +76,54 @@ def test_another_checkpoint_of_the_same_version_and_a_damaged_one_are_refused(tm
     with pytest.raises(AloeError, match="corrupt"):
         push(damaged, url)
     assert remote_latest(url) == "v1"
+
+
+def push_killed_at(directory, url, moment):
+    """Push in a child that is killed before its `moment`-th call, or half-way through a file; return whether it was."""
+    child = os.fork()
+    if child == 0:
+        left = moment
+
+        def die_if_due(half=None):
+            nonlocal left
+            if left == 0:
+                if half is not None:
+                    half()
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+        def deadly(call, write_half):
+            def run(self, a, b, *rest, **more):
+                die_if_due()
+                die_if_due(lambda: write_half(a, b))
+                return call(self, a, b, *rest, **more)
+
+            return run
+
+        system = LocalFileSystem
+        system.put_file = deadly(system.put_file, lambda a, b: Path(b).write_bytes(Path(a).read_bytes()[:5]))
+        system.pipe_file = deadly(system.pipe_file, lambda a, b: Path(a).write_bytes(b[:5]))
+        system.mv = deadly(system.mv, lambda a, b: None)
+        push(directory, url)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def test_a_trainer_killed_at_any_moment_of_an_upload_leaves_the_old_checkpoint_or_the_new_one(tmp_path):
+    first, second = write(tmp_path, "v1"), write(tmp_path, "v2")
+    for moment in range(100):
+        url = f"file://{tmp_path}/remote{moment}"
+        push(first, url)
+        killed = push_killed_at(second, url, moment)
+        cache = CheckpointCache(tmp_path / f"cache{moment}", None)
+        verify_checkpoint(cache.fetch(f"{url}/{remote_latest(url)}"))
+        assert push(second, url) == f"{url}/v2"
+        assert remote_latest(url) == "v2", "the second try finishes what the first one began"
+        verify_checkpoint(cache.fetch(f"{url}/v2"))
+        if not killed:
+            break
+    assert not killed and moment > 10
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ _READ_AHEAD = 8 << 20  # bytes an object store is asked for at once
 _SMALL = 1 << 20  # bytes of a manifest
 _SILENCE = 20.0  # s without a byte after which an HTTP server counts as gone
 _OBJECT_STORES = {"s3", "gs", "abfs"}
+_FILE_SYSTEMS = {"file", "local", "sftp", "ssh"}  # a cut may leave half a file there, and renaming replaces one
 _GONE = {404, 410}
 _TRY_AGAIN = {408, 425, 429}  # HTTP statuses below 500 that pass
 
@@ -144,10 +145,15 @@ class FsspecFolder:
             self._system.put_file(path, f"{self._path}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a small file; Unreachable or AloeError."""
+        """Replace a small file, as a whole or not at all; Unreachable or AloeError."""
+        final = f"{self._path}/{name}"
         with _asked(f"{self._url}/{name}"):
             self._make_parent(name)
-            self._system.pipe_file(f"{self._path}/{name}", content)
+            if _FILE_SYSTEMS.isdisjoint(self._protocols):
+                self._system.pipe_file(final, content)
+            else:
+                self._system.pipe_file(f"{final}.partial", content)
+                self._system.mv(f"{final}.partial", final)
 
     def _make_parent(self, name: str) -> None:
         if _OBJECT_STORES.isdisjoint(self._protocols):  # there it would make a bucket out of a spelling mistake
