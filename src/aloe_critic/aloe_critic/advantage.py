@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aloe_core.episode.data import Source
 from aloe_critic.hyper import Hyper
+from aloe_critic.returns import look_ahead, one_step
 from aloe_critic.td import ChunkTable, data_tokens
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
@@ -41,6 +42,27 @@ def advantages(
             a.append(q_data - critic.pessimistic(v_i).mean(-1))
         q.append(q_data)
     return torch.cat(a), torch.cat(q)
+
+
+@torch.no_grad()
+def advantages_ahead(
+    critic: ChunkCritic, table: ChunkTable, bank: Tensor, stride: int, gamma: float, hyper: Hyper, batch: int = 1024
+) -> Tensor:
+    """A = what came of the next `advantage_steps` of whoever drove: rewards + gamma^n V(s') - V(s), float32 [N].
+
+    V(s) = mean_n Q_pess(s, a_n) is still that of the policy (bank [rows, n, D]), learned by TD. A chunk of 0.2 s
+    changes it by less than the critic's error, a second of a correction by more. As RECAP's advantage, except that
+    nobody gets credit for what another driver did. `stride`, `gamma`: of the table's windows, all and in order.
+    """
+    heads = hyper.advantage_of == "heads"
+    values = []
+    for z, chunks in zip(table.z.split(batch), bank.split(batch), strict=True):
+        q = critic(z, chunks)
+        values.append((q.mean(0) if heads else critic.pessimistic(q)).mean(-1))
+    value = torch.cat(values)
+    steps = one_step(table.windows, stride, gamma, table.max_length)
+    reward, discount, row = look_ahead(steps, max(1, round(hyper.advantage_steps / stride)), one_driver=True)
+    return reward + discount * value[row] - value[table.windows.obs]
 
 
 def scale_advantages(advantage: Tensor, how: str) -> Tensor:

@@ -107,6 +107,8 @@ class Hyper(BaseModel):
     # A = Q_pess - V of it, as in the paper; or the mean over heads of Q_i - V_i, where a head's error about the state
     # cancels out.
     advantage_of: Literal["pessimistic", "heads"] = "pessimistic"
+    # Control steps after which A asks V what came of them, as long as one driver went on; 0 = A of the chunk, by Q.
+    advantage_steps: int = Field(0, ge=0)
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)

@@ -83,12 +83,16 @@ def monte_carlo(windows: Windows) -> Tensor:
     return total[:n].float()
 
 
-def look_ahead(windows: Windows, links: int) -> tuple[Tensor, Tensor, Tensor]:
+def look_ahead(windows: Windows, links: int, *, one_driver: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Follow one_step windows for `links` of them: reward, discount and observation row after them, each [N].
 
-    The discount is 0 where the episode ended on the way. Where the recording stops, so does the look-ahead.
+    The discount is 0 where the episode ended on the way. Where the recording stops, so does the look-ahead, and with
+    `one_driver` where another one takes over.
     """
     following = successors(windows)
+    if one_driver:
+        same = windows.source[following.clamp_min(0)] == windows.source
+        following = torch.where(same, following, -1)
     reward, discount, row = windows.reward.clone(), windows.discount.clone(), windows.next_obs.clone()
     at = following.clone()
     for _ in range(links - 1):

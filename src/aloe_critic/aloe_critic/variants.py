@@ -64,6 +64,9 @@ VARIANTS: dict[str, Variant] = {
     "size10": Variant("weights of an effective sample size of 10 %", {"effective_size": 0.1}, (*WEIGHTED, "awr")),
     "size50": Variant("weights of an effective sample size of 50 %", {"effective_size": 0.5}, (*WEIGHTED, "awr")),
     "std": Variant("advantages divided by their spread, not ranked", {"advantage_scale": "std"}, (*WEIGHTED, "awr")),
+    "ahead": Variant(
+        "advantages of a second of one driver, by V at both ends (as RECAP's)", {"advantage_steps": 50}, BY_CHUNKS
+    ),
     "headwise": Variant("advantages head by head", {"advantage_of": "heads"}, (*AS_PUBLISHED, "mc")),
 }
 

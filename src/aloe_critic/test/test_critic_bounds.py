@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from aloe_core.episode.data import Source
-from aloe_critic.advantage import advantages
+from aloe_critic.advantage import advantages, advantages_ahead
 from aloe_critic.features import compute_features
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.replay import Replay
-from aloe_critic.returns import taken_over
+from aloe_critic.returns import look_ahead, one_step, taken_over
 from aloe_critic.td import ChunkTable, data_tokens, fit_critic, least_return, new_critic, sample_bank
 from aloe_policy.config import FlowConfig
 from aloe_policy.model import FlowPolicy
@@ -157,3 +157,25 @@ def test_advantage_of_heads_forgets_what_a_head_thinks_of_the_state():
     torch.testing.assert_close(after["heads"][0], before["heads"][0], atol=1e-5, rtol=1e-4)
     assert (after["pessimistic"][0] - before["pessimistic"][0]).abs().max() > 1e-3
     torch.testing.assert_close(after["heads"][1], after["pessimistic"][1])
+
+
+@pytest.mark.parametrize("of", ["pessimistic", "heads"])
+def test_advantage_ahead_is_what_came_of_the_steps_ahead_by_the_value_of_the_policy(of):
+    job, policy, table = setting()
+    critic = new_critic(policy, job.hyper, table)
+    torch.nn.init.normal_(critic.out.weight)  # values that differ from state to state
+    bank = sample_bank(policy, critic, table, job.hyper, 4)
+    hyper = make_hyper({"advantage_steps": 20, "advantage_of": of})
+    stride, gamma = job.replay.stride, job.hyper.gamma
+    found = advantages_ahead(critic, table, bank, stride, gamma, hyper, batch=7)
+
+    @torch.no_grad()
+    def value(row):
+        q = critic(table.z[row][None], bank[row][None])[:, 0]  # [K, n]
+        return (q.mean(0) if of == "heads" else q.min(0).values).mean().item()
+
+    reward, discount, row = look_ahead(one_step(table.windows, stride, gamma, 40), 4, one_driver=True)
+    for i in range(len(found)):
+        gone = reward[i].item() + discount[i].item() * value(row[i]) - value(table.windows.obs[i])
+        assert found[i].item() == pytest.approx(gone, abs=1e-4)
+    assert (discount == 0).any() and ((discount - gamma**20).abs() < 1e-5).any() and found.std() > 0.01

@@ -78,17 +78,19 @@ def test_monte_carlo_is_the_discounted_sum_to_the_end_across_takeovers(episodes,
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@given(episodes_of, st.integers(1, 6))
-def test_look_ahead_sums_rewards_until_it_or_the_recording_ends(episodes, links):
+@given(episodes_of, st.integers(1, 6), st.booleans())
+def test_look_ahead_sums_rewards_until_it_the_recording_or_the_driver_ends(episodes, links, one_driver):
     gamma = 0.98
     windows = windows_of(episodes, gamma)
-    reward, discount, row = look_ahead(one_step(windows, STRIDE, gamma, MAX_LENGTH), links)
+    reward, discount, row = look_ahead(one_step(windows, STRIDE, gamma, MAX_LENGTH), links, one_driver=one_driver)
     everything = list(parts(episodes, gamma))
     following = {(id(e), start): (length, r, d) for e, start, length, r, d in everything}
     for i, (episode, start, *_) in enumerate(everything):
         total, factor, at = 0.0, 1.0, start
         for _ in range(links):
             if (id(episode), at) not in following or factor == 0:
+                break
+            if one_driver and episode.source[at] != episode.source[start]:
                 break
             length, r, d = following[id(episode), at]
             total, factor, at = total + factor * r, factor * d, at + length

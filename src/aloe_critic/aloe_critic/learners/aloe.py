@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from aloe_critic.advantage import advantages, weigh
+from aloe_critic.advantage import advantages, advantages_ahead, weigh
 from aloe_critic.distil import fit_distilled, long_steps
 from aloe_critic.features import compute_features
 from aloe_critic.imitate import Examples, refit
@@ -67,6 +67,10 @@ def iterate(
     bank = sample_bank(policy, critic, table, hyper, hyper.bank)
     metrics |= evaluate(critic, policy, table, bank, job, hyper.critic_steps, "critic")
     advantage, q = advantages(critic, policy, table, bank[:, : hyper.value_samples], of=hyper.advantage_of)
+    if hyper.advantage_steps:
+        advantage = advantages_ahead(
+            critic, replace(table, windows=whole), bank[:, : hyper.value_samples], job.replay.stride, hyper.gamma, hyper
+        )
     weight, found = weigh(advantage[rows], windows.source[rows], hyper)
     metrics |= found | value_metrics(q, windows)
 
