@@ -24,10 +24,12 @@ UDP_PORTS = 250  # a domain
 
 @pytest.fixture(scope="module")
 def running():
-    """Every node as a process, once all have what the policy says or nothing more changes: (endpoints, sockets)."""
+    """Every node as a process, once all have what the policy says or nothing changes: (endpoints, sockets, maps)."""
     with security.Nodes() as nodes:
         found = security.allowed(nodes.settled(), "/")
-        return found, {name: list(sockets(pid)) for name, pid in nodes.processes.items()}
+        pids = nodes.processes.items()
+        maps = {name: Path(f"/proc/{pid}/maps").read_text() for name, pid in pids}
+        return found, {name: list(sockets(pid)) for name, pid in pids}, maps
 
 
 def sockets(pid: int):
@@ -47,7 +49,7 @@ def sockets(pid: int):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_policy_allows_each_node_what_it_has_and_nothing_else(running):
-    found, _ = running
+    found, *_ = running
     assert set(found) == set(POLICY)
     for name, has in found.items():
         assert has == POLICY[name], f"{name}: run scripts/security_policy.py"
@@ -56,12 +58,20 @@ def test_the_policy_allows_each_node_what_it_has_and_nothing_else(running):
 @pytest.mark.slow
 def test_dds_listens_on_this_host_only(running):
     """Ports that DDS announces lie in the range of the domain; other UDP sockets only send, nobody reads them."""
-    _, all_sockets = running
+    _, all_sockets, _ = running
     first = 7400 + UDP_PORTS * int(os.environ["ROS_DOMAIN_ID"])
     for name, found in all_sockets.items():
         announced = [s for s in found if s[0].startswith("udp") and first <= s[2] < first + UDP_PORTS]
         assert announced and {address for _, address, _, _ in announced} == {"127.0.0.1"}, (name, found)
         assert [s for s in found if s[0].startswith("tcp") and s[3] == "0A"] == [], name
+
+
+@pytest.mark.slow
+def test_dds_shares_no_memory(running):
+    """After a SIGKILL what is left of it can keep a node that is started again from hearing the others (ADR 22)."""
+    *_, maps = running
+    assert {name for name, mapped in maps.items() if "/dev/shm/fastrtps" in mapped} == set()
+    assert all("libfastrtps" in mapped for mapped in maps.values())
 
 
 def test_only_the_arbiter_may_write_the_robots_command():

@@ -102,9 +102,7 @@ executor.spin_until_future_complete(got, timeout_sec=20)
 assert got.done(), "no message arrived within 20 s"
 print("messages pass between participants")
 """
-    advice = (
-        "Allow UDP on localhost and writing to /dev/shm, and check ROS_DOMAIN_ID and FASTRTPS_DEFAULT_PROFILES_FILE."
-    )
+    advice = "Allow UDP on localhost, and check ROS_DOMAIN_ID and FASTRTPS_DEFAULT_PROFILES_FILE."
     return _program(code, lambda out: out, advice)
 
 

@@ -157,7 +157,10 @@ class ChunkScheduler:
 
     @property
     def warning(self) -> str | None:
-        """Why the robot has to wait at chunk borders, if it does."""
+        """Why the robot has to wait, at all or at chunk borders, if it does."""
+        if self._driving and (self._state is None or self._task is None):
+            missing = "joint state" if self._state is None else "task"
+            return f"the policy drives, and no {missing} has come: is its sender running, and heard here?"
         horizon, delay = self._contract.chunk.horizon, self._steps(self.latency.expected)
         if self._lockstep or delay <= longest_delay(horizon):
             return None

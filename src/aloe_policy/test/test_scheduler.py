@@ -290,6 +290,17 @@ def test_chunks_that_take_over_half_the_horizon_are_warned_of():
     assert robot.scheduler.warning.startswith("chunks take 32 control steps: expected at most 4, half of the horizon")
 
 
+def test_a_policy_that_drives_but_hears_no_joint_state_or_task_says_so():
+    robot = Robot(lockstep=False)
+    assert robot.scheduler.warning is None
+    robot.policy()
+    assert "no joint state has come" in robot.scheduler.warning
+    robot.joints(0)
+    assert "no task has come" in robot.scheduler.warning
+    robot.task()
+    assert robot.scheduler.warning is None
+
+
 def test_a_late_chunk_is_counted_and_the_jump_at_the_splice_measured():
     robot = Robot(lockstep=False)
     request = steady(robot, 0.03)

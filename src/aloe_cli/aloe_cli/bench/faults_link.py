@@ -12,13 +12,13 @@ from aloe_core.errors import AloeError
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
-# Only the cable carries anything: no shared memory, and no interface outside these two namespaces.
+# Only the cable carries anything: no interface outside these two namespaces.
 _ENVIRONMENT = {
     "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
 }
 
-_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"  # would bring shared memory back
+_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"  # may be that of one machine
 
 
 class Cable:
