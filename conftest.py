@@ -36,4 +36,5 @@ def _claim_domain() -> int:
 # Threads of linear algebra wait for each other by spinning: beside other work two are many times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if Path(os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")).name != "fastdds.xml":  # which sees to that
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

@@ -44,17 +44,19 @@ for _aloe_dir in "$_aloe_root"/install/lib/python3*/site-packages "$_aloe_root"/
 done
 
 export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
-export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
 export RCUTILS_COLORIZED_OUTPUT=${RCUTILS_COLORIZED_OUTPUT:-0}
-# Nothing listens on an outside interface unless discovery beyond this host was asked for.
-_aloe_dds=$_aloe_root/config/dds/fastdds.xml
-[ "$ROS_AUTOMATIC_DISCOVERY_RANGE" = LOCALHOST ] || _aloe_dds=$_aloe_root/config/dds/fastdds_network.xml
-if [ -r "$_aloe_dds" ]; then
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$_aloe_dds}
+export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
+# Nothing listens on an outside interface unless discovery beyond this host was asked for. Where the profile sees to
+# that, the range is left to it: told LOCALHOST, rmw_fastrtps adds shared memory (docs/adr/0022-udp-alone.md).
+if [ "${RMW_IMPLEMENTATION#rmw_fastrtps}" != "$RMW_IMPLEMENTATION" ] && [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ]; then
+  export FASTRTPS_DEFAULT_PROFILES_FILE=$_aloe_root/config/dds/fastdds_network.xml
+  if [ "$ROS_AUTOMATIC_DISCOVERY_RANGE" = LOCALHOST ]; then
+    FASTRTPS_DEFAULT_PROFILES_FILE=$_aloe_root/config/dds/fastdds.xml ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT
+  fi
 fi
 export MUJOCO_GL=${MUJOCO_GL:-egl}
 # Threads of linear algebra that spin while they wait are 12 times slower where another process wants the core.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 unset -f _aloe_prepend
-unset _aloe_root _aloe_venv _aloe_dir _aloe_dds _aloe_ros
+unset _aloe_root _aloe_venv _aloe_dir _aloe_ros

@@ -19,7 +19,8 @@ def own_domain() -> str:
     """Return a ROS_DOMAIN_ID for this test process, set in its environment for the nodes it starts too."""
     domain = str(1 + os.getpid() % 100)
     os.environ["ROS_DOMAIN_ID"] = domain
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if Path(os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")).name != "fastdds.xml":  # which sees to that
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     return domain
 
 
