@@ -22,6 +22,7 @@ from aloe_policy.swap import CheckpointSwapper, Loaded
 from aloe_policy.urls import Unreachable, is_url, remote_latest, shown
 from aloe_policy.worker import NewestWins
 from aloe_ros import qos
+from aloe_ros.deferred import answer_later
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # s between attempts to reach a server
 
@@ -49,8 +50,8 @@ class CheckpointIntake:
         group = MutuallyExclusiveCallbackGroup()  # a service waits for its load while the rest goes on
         serve = partial(node.create_service, callback_group=group)
         self._services = (
-            serve(LoadCheckpoint, "policy/load_checkpoint", self._on_load),
-            serve(RollbackCheckpoint, "policy/rollback_checkpoint", self._on_rollback),
+            answer_later(node, serve(LoadCheckpoint, "policy/load_checkpoint", self._on_load), crashed),
+            answer_later(node, serve(RollbackCheckpoint, "policy/rollback_checkpoint", self._on_rollback), crashed),
         )
 
     @property

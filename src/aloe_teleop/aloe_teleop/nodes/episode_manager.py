@@ -378,7 +378,7 @@ class EpisodeManager(Node):
 
 
 def main() -> int:
-    return run(EpisodeManager)
+    return run(EpisodeManager, events=False)
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def _decode_step(data: bytes) -> ExecutedStep:
 
 
 def main() -> int:
-    return run(EpisodeRecorder, close=EpisodeRecorder.close)
+    return run(EpisodeRecorder, events=False, close=EpisodeRecorder.close)
 
 
 if __name__ == "__main__":
