@@ -20,8 +20,12 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from aloe_core.errors import AloeError
-from aloe_ros.executors import EventsExecutor
 from aloe_ros.parameters import declare
+
+try:
+    from rclpy.experimental import EventsExecutor
+except ImportError:  # rclpy before 7.1.4
+    EventsExecutor = SingleThreadedExecutor
 
 NodeT = TypeVar("NodeT", bound=Node)
 HEARING = 0.1  # s; a signal is heard so late at most
@@ -154,7 +158,7 @@ def run(
     """Spin a node until it is told to stop and return the exit code.
 
     `events`: a message wakes the executor by itself, at half the cost of a wait set made anew for each (ADR 21). Not
-    for nodes with coroutines as callbacks or with callback groups, of which that executor knows nothing.
+    for nodes whose callbacks are coroutines or take a message's info, nor for callback groups or guard conditions.
     A lifecycle node is configured and activated first unless `autostart` is false. SIGINT and SIGTERM let running
     callbacks finish with ROS still up, then `close` runs; both are 0. AloeError prints as one sentence, code 2.
     """

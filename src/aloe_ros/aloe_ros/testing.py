@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from aloe_ros.executors import EventsExecutor
 from aloe_ros.probe import Probe
 
 
@@ -54,7 +54,7 @@ class Spinner:
     """Spins nodes of the test itself until something is true."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.executor = EventsExecutor()
+        self.executor = SingleThreadedExecutor()
         self._node = nodes[0]
         self._known: set = set()  # clients whose server knows them
         for node in nodes:

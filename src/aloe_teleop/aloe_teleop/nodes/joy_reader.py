@@ -154,7 +154,7 @@ class JoyReader(Node):
 
 
 def main() -> int:
-    return run(JoyReader)
+    return run(JoyReader, events=False)
 
 
 if __name__ == "__main__":
