@@ -44,12 +44,12 @@ class SwapRig(Rig):
         """Let the policy drive for a while."""
         self.measure(seconds)
 
-    def _on_chunk(self, chunk: ActionChunk) -> None:
-        super()._on_chunk(chunk)
+    def _on_chunk(self, chunk: ActionChunk, info: dict) -> None:
+        super()._on_chunk(chunk, info)
         self.swaps.first_chunk.setdefault(chunk.policy_version, time.monotonic())
 
-    def _on_executed(self, step: ExecutedStep) -> None:
-        super()._on_executed(step)
+    def _on_executed(self, step: ExecutedStep, info: dict) -> None:
+        super()._on_executed(step, info)
         policy = step.source == ExecutedStep.SOURCE_POLICY
         self.swaps.steps.append((time.monotonic(), policy, step.chunk_id, step.policy_version))
 
