@@ -88,7 +88,7 @@ def test_an_iteration_saves_the_policy_with_its_critic_and_the_next_one_goes_on_
         seen = []
         result = train(request(bags, tmp_path, process.url), lambda phase, step, *_: seen.append((phase, step)))
         assert result.version == "v0001-aloe_select" and result.episodes == 2
-        assert {"features", "chunks of the policy", "critic", PHASE, "critic on new policy"} == {p for p, _ in seen}
+        assert {"features", "chunks of the policy", "critic", PHASE, "critic on new policy"} <= {p for p, _ in seen}
         assert 0 < result.metrics["effective_size"] <= 1
         here, there = Path(result.uri), tmp_path / "versions" / "v0001-aloe_select"
         verify_checkpoint(here, contract_hash=ROBOT.hash)
@@ -133,7 +133,7 @@ def test_a_server_killed_in_any_phase_is_told_and_the_same_command_goes_on(check
             steps = []
             result = train(asked, lambda at, step, *_: steps.append((at, step)))
             assert result.version == "v0001-aloe_select"
-            assert (("features", 1) in steps) is False, "what was asked before is kept"
+            assert "features" not in {at for at, _ in steps}, "what was asked before is kept"
             if phase == PHASE:
                 assert min(step for at, step in steps if at == PHASE) > 10, "goes on, does not start anew"
     one, two = trained(whole, "v0001-aloe_select"), trained(killed, "v0001-aloe_select")

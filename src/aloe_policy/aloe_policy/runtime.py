@@ -27,6 +27,7 @@ from aloe_policy.text import tokenize
 
 POLICY_FILE = "model.safetensors"
 CRITIC_FILE = "critic.safetensors"
+CRITIC_CONFIG = "critic.json"  # of a critic beside a policy whose config.json is not ours
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from aloe_core.checkpoint import next_version, write_checkpoint
 from aloe_core.errors import AloeError
 from aloe_critic import saved
 from aloe_critic.remote.trainee import Observations, Trainee
+from aloe_policy.runtime import CRITIC_CONFIG, CRITIC_FILE
 
 SAVE_PERIOD = 60.0  # s between saved states
 STATE = ".training/state.safetensors"  # beside the versions
-CRITIC_FILE, CRITIC_CONFIG = "critic.safetensors", "critic.json"
 
 
 class Session:

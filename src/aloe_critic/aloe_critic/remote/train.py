@@ -90,7 +90,8 @@ def _improve(
             job.server = actor = ServerActor(job, client, mapping)
             learned = find_method(request.method)(job)
             learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
-            version, folder = actor.save(learned, request.method, _critic(learned))
+            beside = {"relative": actor.policy.relative.tolist(), "mapping": request.server_mapping}
+            version, folder = actor.save(learned, request.method, _critic(learned) | beside)
     learned.metrics |= {"policy_version": version, "policy_folder": folder}
     served = {"version": version, "folder": folder, "base": training.base, "trains": training.trains}
     path = _publish(root, run.path.name, request.method, learned, hyper, contract, parent, served)

@@ -28,6 +28,7 @@ class LeRobotPolicy:
     model: Any  # lerobot.policies.pretrained.PreTrainedPolicy
     before: Any  # PolicyProcessorPipeline: observation of one robot -> batch of one, normalised
     after: Any  # PolicyProcessorPipeline: actions of the model -> in the robot's units
+    directory: Path
     version: str  # type and hash of the weights; before them the name of a version that was trained here
 
 
@@ -53,7 +54,7 @@ def load(directory: Path, device: str) -> LeRobotPolicy:
     except (*MODEL_ERRORS, ImportError, SafetensorError) as error:
         text = " ".join(str(error).split())[:400]
         raise AloeError(f"{directory}: LeRobot cannot load it ({type(error).__name__}: {text}).") from error
-    return LeRobotPolicy(model.eval(), before, after, f"{made_here}{config.type}-{_digest(weights)}")
+    return LeRobotPolicy(model.eval(), before, after, directory, f"{made_here}{config.type}-{_digest(weights)}")
 
 
 def check_weights(model: torch.nn.Module, file: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from aloe_core.errors import AloeError
 from aloe_policy.remote import offer as keys
 from aloe_policy.remote.lerobot.inputs import Inputs
+from aloe_policy.remote.lerobot.judge import find_judge
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
 from aloe_policy.remote.offer import ServerOffer
 from aloe_policy.swap import MODEL_ERRORS
@@ -18,29 +19,39 @@ MAX_SAMPLES = 64
 
 
 class LeRobotService:
-    """Takes an observation as `Inputs` says; actions are in the units the policy was trained in."""
+    """Takes an observation as `Inputs` says; actions are in the units the policy was trained in.
+
+    Of several samples a critic that was saved beside the policy chooses one.
+    """
 
     def __init__(self, policy: LeRobotPolicy) -> None:
-        self._policy, self._inputs = policy, Inputs(policy.model.config)
+        self._policy, self._inputs, self._judge = policy, Inputs(policy.model.config), find_judge(policy)
         horizon = len(self._sample(self._inputs.made_up(), 1)[0])
         self.offer = ServerOffer(
             version=policy.version,
             horizon=horizon,
             images=self._inputs.sizes,
             max_samples=MAX_SAMPLES,
+            chooses=self._judge is not None,
         )
 
     def answer(self, observation: dict[str, Any]) -> dict[str, Any]:
         samples = observation.get(keys.SAMPLES, 1)
         if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
             raise AloeError(f"Observation: {keys.SAMPLES} = {samples!r}: expected a whole number, 1 to {MAX_SAMPLES}.")
+        if self._judge is not None and not observation.get(keys.ALL):
+            samples = min(samples, self._judge.candidates)
         try:
             chunks = self._sample(observation, samples)
         except MODEL_ERRORS as error:
             text = " ".join(str(error).split())[:400]
             raise AloeError(f"Policy {self._policy.version}: {type(error).__name__}: {text}.") from error
-        answer = {"actions": chunks[0], keys.SAMPLED: samples}
-        return {**answer, keys.ALL: chunks} if observation.get(keys.ALL) else answer
+        if observation.get(keys.ALL):
+            return {"actions": chunks[0], keys.SAMPLED: samples, keys.ALL: chunks}
+        if self._judge is None:
+            return {"actions": chunks[0], keys.SAMPLED: samples}
+        best, value = self._judge.choose(observation, chunks)
+        return {"actions": chunks[best], keys.SAMPLED: samples, keys.VALUE: value}
 
     @torch.inference_mode()
     def _sample(self, observation: dict[str, Any], n: int) -> np.ndarray:
