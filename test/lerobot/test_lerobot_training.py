@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "src/aloe_policy/test"), str(ROOT / "src/aloe_core/test")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "src/aloe_core/test"))
+
+from lerobot_tools import HORIZON, KINDS, STATE, VERB, contract, observation, run
 
 import bagmaker
 from aloe_core.checkpoint import latest, verify_checkpoint
@@ -22,7 +23,6 @@ from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
 from aloe_critic.remote.client import TrainingClient
 from server_processes import served
-from test_lerobot_server import HORIZON, KINDS, STATE, VERB, contract, observation, offline, run, saved  # noqa: F401
 from test_remote import Client
 
 TRAINS = ["expert", "lora"]
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
-def facts(saved, tmp_path_factory):  # noqa: F811
+def facts(saved, tmp_path_factory):
     """What train_in_process.py found, of each kind."""
     work = tmp_path_factory.mktemp("facts")
     return {kind: json.loads(run("train_in_process.py", saved / kind, work / kind)) for kind in KINDS}
@@ -125,7 +125,7 @@ def iteration(bags, out: Path, url: str) -> dict:
 
 
 @pytest.mark.parametrize(("kind", "trains"), [("smolvla", "lora"), ("act", "expert")])
-def test_an_iteration_of_aloe_gives_a_version_that_drives_and_chooses(saved, bags, tmp_path, kind, trains):  # noqa: F811
+def test_an_iteration_of_aloe_gives_a_version_that_drives_and_chooses(saved, bags, tmp_path, kind, trains):
     versions = tmp_path / "versions"
     with training_server(saved / kind, versions, tmp_path / "log", trains) as server:
         result = iteration(bags, tmp_path / "critics", server.url)
@@ -153,7 +153,7 @@ def test_an_iteration_of_aloe_gives_a_version_that_drives_and_chooses(saved, bag
             np.testing.assert_allclose(inference.chunk.actions, chunk, atol=1e-5)
 
 
-def test_a_killed_server_goes_on_with_its_run_and_a_driving_client_is_not_confused(saved, tmp_path):  # noqa: F811
+def test_a_killed_server_goes_on_with_its_run_and_a_driving_client_is_not_confused(saved, tmp_path):
     rng = np.random.default_rng(0)
     obs = {f"observation/{n}": rng.integers(0, 255, (4, 64, 64, 3), np.uint8) for n in ("front", "wrist")}
     obs |= {"observation/state": np.tile(STATE, (4, 1)), "prompt": ["sort the blocks"] * 4}
@@ -175,12 +175,14 @@ def test_a_killed_server_goes_on_with_its_run_and_a_driving_client_is_not_confus
             client.begin("run", 0)
             server.process.terminate()
             assert server.process.wait(120) == 0
-    with training_server(policy, out, tmp_path / "log", "expert") as server:
-        with closing(TrainingClient(server.url, 120.0)) as client:
-            assert client.begin("run", 0) == (6, "")
-            assert client.begin("another", 0) == (0, "")
-            assert client.begin("run", 0) == (0, ""), "the other run undid it"
-            np.testing.assert_allclose(steps(client, 0, 6), whole, rtol=1e-6)
+    with (
+        training_server(policy, out, tmp_path / "log", "expert") as server,
+        closing(TrainingClient(server.url, 120.0)) as client,
+    ):
+        assert client.begin("run", 0) == (6, "")
+        assert client.begin("another", 0) == (0, "")
+        assert client.begin("run", 0) == (0, ""), "the other run undid it"
+        np.testing.assert_allclose(steps(client, 0, 6), whole, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,6 @@ def test_a_killed_server_goes_on_with_its_run_and_a_driving_client_is_not_confus
         (["--out", "o"], "means nothing without --train"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_in_a_sentence(saved, options, words):  # noqa: F811
+def test_options_that_make_no_sense_are_refused_in_a_sentence(saved, options, words):
     done = subprocess.run([*VERB, str(saved / "act"), *options], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and words in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
