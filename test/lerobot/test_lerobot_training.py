@@ -58,7 +58,7 @@ def test_the_loss_with_weights_of_1_is_lerobots_own_with_the_same_noise_and_time
         assert mine == pytest.approx(theirs, rel=1e-5)
     if kind == "act":
         assert found["train"][0] > found["eval"][0], "in training the KL term of its VAE is added"
-        assert found["past_the_length"] == 0
+    assert found["past_the_length"] == 0, "steps that never ran do not count"
     assert found["weighted"][0] == pytest.approx(found["weighted"][1], rel=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_only_the_expert_moves_or_only_its_adapters_and_the_features_stand_still
 def test_a_batch_is_overfitted_and_what_is_saved_gives_the_same_chunks(facts, kind, trains):
     found = facts[kind][trains]
     first, last = found["losses"]
-    assert last < 0.8 * first
+    assert last < (0.7 if trains == "expert" else 0.9) * first
     assert found["chunks_after_loading"] < 1e-5
     assert found["version"].startswith(f"v0001-aloe-{kind}-")
     assert "corrupt (sha256 differs" in found["torn"]
