@@ -36,22 +36,22 @@ class LeRobotService:
         )
 
     def answer(self, observation: dict[str, Any]) -> dict[str, Any]:
-        samples = observation.get(keys.SAMPLES, 1)
+        judge = None if observation.get(keys.ALL) else self._judge
+        most = min(judge.candidates, MAX_SAMPLES) if judge is not None else MAX_SAMPLES
+        samples = observation.get(keys.SAMPLES, 1 if judge is None else most)
         if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MAX_SAMPLES:
             raise AloeError(f"Observation: {keys.SAMPLES} = {samples!r}: expected a whole number, 1 to {MAX_SAMPLES}.")
-        if self._judge is not None and not observation.get(keys.ALL):
-            samples = min(samples, self._judge.candidates)
+        samples = min(samples, most)
         try:
             chunks = self._sample(observation, samples)
         except MODEL_ERRORS as error:
             text = " ".join(str(error).split())[:400]
             raise AloeError(f"Policy {self._policy.version}: {type(error).__name__}: {text}.") from error
-        if observation.get(keys.ALL):
-            return {"actions": chunks[0], keys.SAMPLED: samples, keys.ALL: chunks}
-        if self._judge is None:
-            return {"actions": chunks[0], keys.SAMPLED: samples}
-        best, value = self._judge.choose(observation, chunks)
-        return {"actions": chunks[best], keys.SAMPLED: samples, keys.VALUE: value}
+        answer = {"actions": chunks[0], keys.SAMPLED: samples}
+        if judge is None:
+            return {**answer, keys.ALL: chunks} if observation.get(keys.ALL) else answer
+        best, value = judge.choose(observation, chunks)
+        return {**answer, "actions": chunks[best], keys.VALUE: value}
 
     @torch.inference_mode()
     def _sample(self, observation: dict[str, Any], n: int) -> np.ndarray:
