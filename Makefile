@@ -17,7 +17,7 @@ test: setup ## All tests; ARGS is handed to pytest, e.g. ARGS="src/aloe_core -k 
 
 test-lerobot: setup ## Tests of LeRobot's policies behind a server; installs LeRobot first (5.3 GB)
 	@scripts/lerobot.sh
-	@$(IN_ENV) python -m pytest test/lerobot $(ARGS)
+	@$(IN_ENV) python -m pytest test/lerobot -o faulthandler_timeout=1800 $(ARGS)
 
 test-s3: setup ## Checkpoints over S3, against a moto server on this machine
 	@$(IN_ENV) python -m pip install --quiet --upgrade --target .venv/.aloe/s3 -r requirements/s3.txt && \

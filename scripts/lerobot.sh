@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=.venv-lerobot
 stamp=$venv/.aloe
-packages=('lerobot[smolvla,pi]==0.6.1' msgpack pydantic websockets)
+packages=('lerobot[smolvla,pi,peft]==0.6.1' msgpack pydantic websockets)
 needed_gb=9 # 5.3 installed, the rest while downloading
 
 die() { echo "lerobot: $*" >&2; exit 1; }

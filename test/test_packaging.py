@@ -47,8 +47,8 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
-# trackers: used where a person installed one and asks for it; lerobot: has an environment of its own
-OPTIONAL = {"lerobot", "trackio", "wandb"}
+# trackers: used where a person installed one and asks for it; lerobot and peft: in an environment of their own
+OPTIONAL = {"lerobot", "peft", "trackio", "wandb"}
 DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
 
 

@@ -5,63 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from lerobot_tools import HORIZON, KINDS, STATE, VERB, contract, observation, run
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "src/aloe_policy/test"))
-
-from aloe_cli import lerobot
 from aloe_core.errors import AloeError
-from aloe_core.types import Observation
 from aloe_policy.remote.connection import Connection
 from server_processes import served
 from test_remote import Client
-from tiny_policy import CONTRACT, tiny_contract
-
-HERE = Path(__file__).parent
-HORIZON = 12
-STATE = np.array([0.5, -1.0], np.float32)
-VERB = [sys.executable, "-m", "aloe_cli", "policy-server", "--port", "0", "--lerobot"]
-KINDS = ["act", "smolvla"]
 
 pytestmark = pytest.mark.timeout(1800)  # importing LeRobot takes half a minute where others compute
-
-
-@pytest.fixture(scope="module", autouse=True)
-def offline():
-    """Nothing may be downloaded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, offline):
-    """A folder with a policy of each kind."""
-    folder = tmp_path_factory.mktemp("lerobot")
-    run("save_random.py", folder, *KINDS)
-    return folder
-
-
-def run(script: str, *arguments: object) -> str:
-    command = [str(lerobot.interpreter()), str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, env=lerobot.environment(), capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def contract():
-    cameras = [camera | {"width": 64, "height": 64} for camera in CONTRACT["cameras"]]
-    return tiny_contract(cameras=cameras, chunk={"horizon": HORIZON, "execute": 6})
-
-
-def observation(level=128) -> Observation:
-    images = {name: np.full((64, 64, 3), level, np.uint8) for name in ("front", "wrist")}
-    return Observation(0, images, STATE, "sort the blocks")
 
 
 @pytest.mark.parametrize("kind", KINDS)

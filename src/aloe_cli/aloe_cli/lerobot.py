@@ -7,19 +7,30 @@ from pathlib import Path
 from typing import NoReturn
 
 from aloe_cli import paths
+from aloe_core.checkpoint import latest
 from aloe_core.errors import AloeError
 
 ENVIRONMENT = "ALOE_LEROBOT_VENV"  # where the environment is, if not beside the suite's
-PACKAGES = ("aloe_core", "aloe_policy")  # of the suite, which the server needs
+PACKAGES = ("aloe_core", "aloe_policy", "aloe_critic")  # of the suite, which a server that trains needs
+SERVER, TRAINER = "aloe_policy.remote.lerobot", "aloe_critic.remote.lerobot"
 
 
 def serve(policy: Path, **options: object) -> NoReturn:
-    """Become a server of a policy that LeRobot saved; AloeError if there is none, or no environment for it."""
+    """Become a server of a policy that LeRobot saved; AloeError if there is none, or no environment for it.
+
+    `policy` may be a folder of versions whose LATEST is meant. With the option `train` the server trains as well.
+    """
+    policy = _version(policy)
     if not (policy / "config.json").is_file():
         raise AloeError(f"{policy}: expected a folder with config.json and model.safetensors, as LeRobot saves one.")
     python = str(interpreter())
     given = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    os.execve(python, [python, "-m", "aloe_policy.remote.lerobot", "--policy", str(policy), *given], environment())
+    module = TRAINER if "train" in options else SERVER
+    os.execve(python, [python, "-m", module, "--policy", str(policy), *given], environment())
+
+
+def _version(folder: Path) -> Path:
+    return folder if (folder / "config.json").is_file() or not folder.is_dir() else latest(folder) or folder
 
 
 def interpreter() -> Path:

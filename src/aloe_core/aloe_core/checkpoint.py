@@ -223,6 +223,12 @@ def list_checkpoints(root: str | Path) -> list[Stored]:
     return sorted(found, key=lambda s: s.manifest.created if s.manifest else "")
 
 
+def next_version(root: str | Path, method: str) -> str:
+    """Return the name of the next checkpoint in `root`: v0001-<method>, v0002-<method>, whatever the methods before."""
+    numbers = (int(s.path.name[1:5]) for s in list_checkpoints(root) if s.path.name[1:5].isdigit())
+    return f"v{1 + max(numbers, default=0):04d}-{method}"
+
+
 def latest(root: str | Path) -> Path | None:
     """Return the directory LATEST names, None without a LATEST; AloeError if it names nothing usable."""
     pointer = Path(root) / LATEST

@@ -154,12 +154,16 @@ class Take:
     def joints_only(self, k: int) -> None:
         """Joint state k without the frames due with it."""
         stamp = (k + 1) * DT
-        self.put(self._joints, joint_state(stamp, [k / 1000] * 14), stamp)
+        self.put(self._joints, joint_state(stamp, [k / 1000] * contract().action_dim), stamp)
 
     def step(self, k: int, **fields: Any) -> None:
         """Executed step k, answering joint state k; every joint is sent to k / 100."""
         stamp = (k + 1) * DT
-        self.put(self._executed, executed_step(stamp, fields.pop("tick", k), [k / 100] * 14, **fields), stamp)
+        self.put(
+            self._executed,
+            executed_step(stamp, fields.pop("tick", k), [k / 100] * contract().action_dim, **fields),
+            stamp,
+        )
 
     def run(self, steps: int, **fields: Any) -> None:
         """`steps` whole ticks and the joint state after the last."""

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from aloe_core.episode.data import Source
 from aloe_critic.hyper import Hyper
+from aloe_critic.judged import Judged
 from aloe_critic.returns import look_ahead, one_step
 from aloe_critic.td import ChunkTable, data_tokens
 from aloe_policy.critic import ChunkCritic
-from aloe_policy.model import FlowPolicy
 
 
 @torch.no_grad()
 def advantages(
     critic: ChunkCritic,
-    policy: FlowPolicy,
+    policy: Judged,
     table: ChunkTable,
     bank: Tensor,
     batch: int = 1024,

@@ -19,16 +19,16 @@ from aloe_core.errors import AloeError
 from aloe_critic import distributed
 from aloe_critic.expectile import expectile_loss
 from aloe_critic.job import Job
+from aloe_critic.judged import Judged
 from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay.drawing import drawing
 from aloe_critic.returns import longer
 from aloe_critic.td import ChunkTable, CriticFit, critic_config, data_tokens, td_targets
 from aloe_policy.critic import ChunkCritic
-from aloe_policy.model import FlowPolicy
 
 
-def long_steps(job: Job, policy: FlowPolicy) -> int:
+def long_steps(job: Job, policy: Judged) -> int:
     """Return the steps of the long chunks; AloeError if they do not fit stride, prefix and horizon."""
     steps, stride = job.hyper.long_chunk, job.replay.stride
     scored, horizon = critic_config(policy, job.hyper).steps, policy.config.horizon
@@ -41,7 +41,7 @@ def long_steps(job: Job, policy: FlowPolicy) -> int:
 
 
 def fit_distilled(
-    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, bank: Tensor, job: Job, steps: int, phase: str
+    critic: ChunkCritic, policy: Judged, table: ChunkTable, bank: Tensor, job: Job, steps: int, phase: str
 ) -> dict[str, float]:
     """Fit `critic.long` by TD and each head of `critic` to the same head of it, together, as the paper does."""
     if steps == 0:

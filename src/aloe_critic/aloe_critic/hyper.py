@@ -102,6 +102,11 @@ class Hyper(BaseModel):
     # Critic steps on the improved policy, since it will be asked about that one's chunks.
     refresh_steps: int = Field(600, ge=0)
 
+    # The same of a policy behind a server (--policy-server); each step is one of a large model, so they are fewer
+    server_steps: int = Field(1000, ge=1)
+    server_batch: int = Field(32, ge=1)  # examples of a step, and observations of a request
+    server_lr: float = Field(1e-4, gt=0)  # LeRobot's for SmolVLA; its ACT has 1e-5, adapters bear 5e-4
+
     # Weights of aloe, aloe_select, td1, mc, awr
     value_samples: int = Field(8, ge=1)  # N chunks for V(s), at most `bank`; the paper's 4 leaves more noise
     # A = Q_pess - V of it, as in the paper; or the mean over heads of Q_i - V_i, where a head's error about the state

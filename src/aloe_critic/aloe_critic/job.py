@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aloe_core.checkpoint import read_manifest
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper
+from aloe_critic.judged import Judged
 from aloe_critic.loop import Loop, Progress
 from aloe_critic.replay import Replay
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
 from aloe_policy.runtime import Models, load_models
+
+if TYPE_CHECKING:
+    from aloe_critic.actor import Actor
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Job:
     critic: ChunkCritic | None = None
     reward_scale: tuple[float, float] | None = None  # (max_length, C_fail) in steps that `critic` was fitted with
     warm_start: Callable[[], FlowPolicy] | None = None  # loads the policy cloned before any improvement
+    server: Actor | None = None  # a policy behind a server, to improve in place of `policy`
     loop: Loop = field(default=None)  # type: ignore[assignment]  # runs the optimisations; None = one that saves nothing
 
     def __post_init__(self) -> None:
@@ -75,7 +81,7 @@ class Job:
 class Learned:
     """The result of a training run."""
 
-    policy: FlowPolicy
+    policy: Judged  # a FlowPolicy, unless it is behind a server
     critic: ChunkCritic | None
     candidates: int  # chunks to sample on the robot
     reward_scale: tuple[float, float] | None = None

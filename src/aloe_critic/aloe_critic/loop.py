@@ -114,6 +114,11 @@ class Loop:
         """Ask the run to end after the step under way; also a signal handler."""
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._stop.is_set()
+
     @contextmanager
     def signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT finish the step and save, while the context lasts (main thread only)."""

@@ -7,10 +7,10 @@ from torch import Tensor
 from aloe_core.episode.data import Outcome, Source
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job
+from aloe_critic.judged import Judged
 from aloe_critic.replay import Replay, Windows
 from aloe_critic.td import critic_config
 from aloe_policy.critic import ChunkCritic
-from aloe_policy.model import FlowPolicy
 
 
 def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
@@ -21,7 +21,7 @@ def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
     return hyper.max_length or float(steps.max()), hyper.failure_cost or typical
 
 
-def kept_critic(job: Job, policy: FlowPolicy, **changes: object) -> tuple[ChunkCritic | None, tuple[float, float]]:
+def kept_critic(job: Job, policy: Judged, **changes: object) -> tuple[ChunkCritic | None, tuple[float, float]]:
     """Return the job's critic if it is of the kind now wanted, else None, and the reward scale to use.
 
     A critic that goes on learning keeps its units, or its values would mean something else from round to round.

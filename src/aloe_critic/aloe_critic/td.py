@@ -13,6 +13,7 @@ from aloe_core.episode.data import Source
 from aloe_critic import distributed
 from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job
+from aloe_critic.judged import Judged
 from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
@@ -45,7 +46,7 @@ def least_return(gamma: float, table: ChunkTable) -> float:
     return -max(never, table.failure_cost) / table.max_length
 
 
-def critic_config(policy: FlowPolicy, hyper: Hyper, **changes: object) -> CriticConfig:
+def critic_config(policy: Judged, hyper: Hyper, **changes: object) -> CriticConfig:
     """Return the critic that `hyper` asks for, with `changes` on top."""
     c = policy.config
     wanted: dict[str, object] = {
@@ -63,7 +64,7 @@ def critic_config(policy: FlowPolicy, hyper: Hyper, **changes: object) -> Critic
     return CriticConfig.model_validate(wanted | changes)
 
 
-def new_critic(policy: FlowPolicy, hyper: Hyper, table: ChunkTable, **changes: object) -> ChunkCritic:
+def new_critic(policy: Judged, hyper: Hyper, table: ChunkTable, **changes: object) -> ChunkCritic:
     """Return an untrained critic that sees actions in the scale of the data."""
     critic = ChunkCritic(critic_config(policy, hyper, **changes))
     w = table.windows
@@ -113,7 +114,7 @@ def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, hype
     return torch.cat(parts)
 
 
-def data_tokens(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, pick: Tensor | None = None) -> Tensor:
+def data_tokens(policy: Judged, critic: ChunkCritic, table: ChunkTable, pick: Tensor | None = None) -> Tensor:
     """Replayed chunks of windows `pick` (None = all) as critic tokens [B, 1, D], with the length that ran."""
     w = table.windows
     pick = torch.arange(len(w)) if pick is None else pick
@@ -181,7 +182,7 @@ def fit_q(
 
 def fit_critic(
     critic: ChunkCritic,
-    policy: FlowPolicy,
+    policy: Judged,
     table: ChunkTable,
     bank: Tensor,
     job: Job,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from aloe_core.checkpoint import latest, list_checkpoints, manifest_sha256, write_checkpoint
+from aloe_core.checkpoint import latest, manifest_sha256, next_version, write_checkpoint
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_critic import distributed
@@ -34,6 +34,8 @@ from aloe_critic.replay.bags import FAILED, find_bags
 from aloe_critic.run import Run
 from aloe_critic.upload import open_target, push
 from aloe_policy.config import FlowConfig
+from aloe_policy.model import FlowPolicy
+from aloe_policy.remote.connection import Lost
 from aloe_policy.runtime import CRITIC_FILE, POLICY_FILE, Models, load_models
 from aloe_policy.urls import shown
 
@@ -53,6 +55,9 @@ class TrainRequest:
     gate: str = ""  # file of thresholds that an update must reach to be published; empty = publish whatever comes
     held_out: list[str] = field(default_factory=list)  # folders of bags that the gate judges by; never trained on
     publish: str = ""  # URL that robots fetch checkpoints from; empty = only `checkpoint_dir`
+    server: str = ""  # policy server, ws://host:port, whose policy is improved in place of one in `checkpoint_dir`
+    server_mapping: str = ""  # its names and layout (YAML); empty for those of this suite
+    server_timeout: float = 600.0  # s, of one request to it
     tracker: str = ""  # wandb or trackio, beside TensorBoard; empty = what ALOE_TRACKER in the environment says
 
 
@@ -77,21 +82,25 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     A run that was stopped or killed is gone on with when it is asked for again, bit for bit on a CPU, from the bags it
     began with. Under torchrun every process calls this, and the first one publishes.
     """
+    if request.server:
+        from aloe_critic.remote.train import train_on_server
+
+        return train_on_server(request, progress)
     start = time.monotonic()
     learn = find_method(request.method)
     contract = load_contract(request.contract)
     hyper = make_hyper(request.overrides)
     root = Path(request.checkpoint_dir)
-    _check_writable(root)
+    check_writable(root)
     _check_gate(request)
     if request.publish:
         open_target(request.publish)
     find_tracker(request.tracker)
-    _seed(hyper)
+    seed_everything(hyper)
     with distributed.group(hyper.device):
         init = find_init(request, contract, root)
         parent = init.version if init else ""
-        run = _open_run(request, root, hyper, contract, parent)
+        run = open_run(request, root, hyper, contract, parent)
         buckets = init.policy.config.text_buckets if init else FlowConfig.for_contract(contract).text_buckets
         replay = Replay(contract, hyper.stride, buckets)
         resumes = run.resumes
@@ -104,18 +113,18 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             if distributed.is_chief() and not resumes:
                 run.abandon()
             raise
-        with _monitor(run, request.tracker) as monitor:
+        with monitoring(run, request.tracker) as monitor:
             job = Job(
                 contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor, parallel=hyper.parallel)
             )
             if init:
                 job.start_from(init)
-            with job.loop.signals(), _ending(run):
+            with job.loop.signals(), ending(run):
                 learned = learn(job)
         learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
         path = root / run.path.name
         if distributed.is_chief():
-            with _ending(run):
+            with ending(run):
                 _pass_gate(request, contract, hyper, learned, run, init.directory if init else None)
             path = publish(root, request.method, learned, hyper, contract, parent)
             run.finish()
@@ -129,13 +138,13 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         episodes=len(replay.episodes),
         transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
         set_aside=set_aside,
-        failed_takes=sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values()),
+        failed_takes=count_failed(set_aside),
         metrics=learned.metrics,
         wall_s=time.monotonic() - start,
     )
 
 
-def _open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotContract, parent: str) -> Run:
+def open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotContract, parent: str) -> Run:
     """Return the run's folder with the bags it learns from."""
     version = next_version(root, request.method)
     asked = {
@@ -152,7 +161,12 @@ def _open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotCo
     return Run.open(root, version, asked)
 
 
-def _monitor(run: Run, tracker: str) -> AbstractContextManager[Monitor | None]:
+def count_failed(set_aside: dict[str, str]) -> int:
+    """Return how many bags were set aside because the take failed its quality check."""
+    return sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values())
+
+
+def monitoring(run: Run, tracker: str) -> AbstractContextManager[Monitor | None]:
     if not distributed.is_chief():
         return nullcontext()
     return Monitor(run.path, run.path.name, run.asked, tracker)
@@ -167,11 +181,11 @@ def _check_gate(request: TrainRequest) -> None:
 
 
 @contextmanager
-def _ending(run: Run) -> Iterator[None]:
+def ending(run: Run) -> Iterator[None]:
     """A run that failed is not gone on with: asked for again it would fail again, and never see newer bags."""
     try:
         yield
-    except Stopped:
+    except (Stopped, Lost):
         raise
     except AloeError:
         if distributed.is_chief():
@@ -221,6 +235,7 @@ def publish(root: Path, method: str, learned: Learned, hyper: Hyper, contract: R
         critic = learned.critic
         files[CRITIC_FILE] = lambda path: _save(critic, path)
     policy = learned.policy
+    assert isinstance(policy, FlowPolicy)
     version = next_version(root, method)
     return write_checkpoint(
         root,
@@ -261,17 +276,11 @@ def _config(learned: Learned, hyper: Hyper) -> dict[str, object]:
     }
 
 
-def next_version(root: Path, method: str) -> str:
-    """Return the name of the next checkpoint in `root`."""
-    numbers = (int(s.path.name[1:5]) for s in list_checkpoints(root) if s.path.name[1:5].isdigit())
-    return f"v{1 + max(numbers, default=0):04d}-{method}"
-
-
 def _save(module: torch.nn.Module, path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
-def _check_writable(root: Path) -> None:
+def check_writable(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -280,7 +289,7 @@ def _check_writable(root: Path) -> None:
         raise AloeError(f"{root}: checkpoints cannot be written there (no permission).")
 
 
-def _seed(hyper: Hyper) -> None:
+def seed_everything(hyper: Hyper) -> None:
     torch.manual_seed(hyper.seed)
     np.random.seed(hyper.seed)
     random.seed(hyper.seed)

@@ -27,6 +27,7 @@ from aloe_policy.text import tokenize
 
 POLICY_FILE = "model.safetensors"
 CRITIC_FILE = "critic.safetensors"
+CRITIC_CONFIG = "critic.json"  # of a critic beside a policy whose config.json is not ours
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def load_models(directory: str | Path, contract: RobotContract, *, expect_sha256
             f"{path}: not the configuration of a native policy ({' '.join(str(error).split())})."
         ) from error
     _check_shape(policy.config, contract, path)
-    _load(policy, directory / POLICY_FILE)
+    load_weights(policy, directory / POLICY_FILE)
     if critic is not None:
-        _load(critic, directory / CRITIC_FILE)
+        load_weights(critic, directory / CRITIC_FILE)
     return Models(policy, critic, config, manifest.version, directory)
 
 
@@ -235,7 +236,8 @@ def _check_shape(config: FlowConfig, contract: RobotContract, path: Path) -> Non
             raise AloeError(f"{path}: policy.{key} = {got!r}: expected {expected!r}, as in contract {contract.name}.")
 
 
-def _load(module: torch.nn.Module, path: Path) -> None:
+def load_weights(module: torch.nn.Module, path: Path) -> None:
+    """Load a file of weights; AloeError unless it has every tensor of the module, fitting and finite, and no other."""
     try:
         tensors = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:

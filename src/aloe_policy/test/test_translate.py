@@ -118,6 +118,28 @@ def test_what_cannot_be_a_chunk_is_refused_in_a_sentence(rows, said):
         positions({}, rows)
 
 
+@pytest.mark.parametrize("kind", ["absolute", "delta", "step"])
+def test_a_chunk_for_training_is_what_the_server_would_have_answered_for_it(kind):
+    elbow = {"joint": "elbow", "scale": -2.0, "offset": 0.5 if kind == "absolute" else 0.0, "kind": kind}
+    both = translator({"cameras": {}, "actions": {"columns": [elbow, {"joint": "shoulder", "kind": kind}]}})
+    chunk = np.random.default_rng(0).normal(0, 1, (8, 2)).astype(np.float32)
+    rows = both.numbers(chunk, STATE)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(both.positions(rows, STATE, "It"), chunk, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"columns": ["elbow", None, "shoulder"]}, "a column of nothing"),
+        ({"rate_hz": 25}, "at the contract's control rate only"),
+    ],
+)
+def test_a_mapping_that_loses_something_cannot_be_trained_through(document, said):
+    with pytest.raises(AloeError, match=said):
+        translator({"cameras": {}, "actions": document}).numbers(np.zeros((8, 2), np.float32), STATE)
+
+
 def test_the_mapping_for_openpis_aloha_has_its_gripper_scale_both_ways():
     root = Path(__file__).parents[3]
     contract = load_contract(root / "config/robots/aloha_sim.yaml")

@@ -15,6 +15,8 @@ from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
 from aloe_policy.chunking import MODES, Chunking
 
+TRAINS = ("expert", "lora")
+
 app = VerbApp(help="Serve a policy to robots that have no room for it.")
 
 
@@ -33,16 +35,25 @@ def policy_server(
     chunking: Annotated[str, typer.Option(help="How chunks may be led on: " + ", ".join(MODES) + ".")] = "receding",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of one inference.", min=1, max=256)] = 1,
+    train: Annotated[
+        str, typer.Option(help="With --lerobot: let a trainer train it, its action expert or lora adapters on that.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --train: folder of what is saved, and of an unfinished run.", metavar="DIR"),
+    ] = None,
+    rank: Annotated[int, typer.Option(help="With --train lora: rank of the adapters.", min=1, max=1024)] = 16,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
-    """Serve a checkpoint, or a policy of LeRobot, until Ctrl-C or SIGTERM.
+    """Serve a checkpoint, or a policy of LeRobot, until Ctrl-C or SIGTERM; with --train let it be trained too.
 
     Anybody who reaches the port can use it: keep it on this machine, on a network of the robot's own, or behind ssh -L.
     """
     if (checkpoint is None) == (lerobot_ is None):
         raise AloeError("policy-server: expected either --checkpoint DIR or --lerobot DIR.")
+    training = _training(train, out, rank, lerobot_)
     if lerobot_ is not None:
-        lerobot.serve(lerobot_, host=host, port=port, device=device, threads=threads)
+        lerobot.serve(lerobot_, host=host, port=port, device=device, threads=threads, **training)
     assert checkpoint is not None
     robot = load_contract(paths.contract(contract))
     directory = _checkpoint(checkpoint)
@@ -57,6 +68,21 @@ def policy_server(
     runtime = load_runtime(directory, robot, candidates, device, chunking=Chunking(chunking))
     serve_until_signal(NativeService(runtime, robot), host, port)
     return {"checkpoint": str(directory), "version": runtime.version}
+
+
+def _training(train: str, out: Path | None, rank: int, policy: Path | None) -> dict[str, object]:
+    """Return the options of a server that trains; AloeError if they make no sense."""
+    if not train:
+        if out is not None:
+            raise AloeError(f"policy-server: --out {out} means nothing without --train expert or --train lora.")
+        return {}
+    if policy is None:
+        raise AloeError("policy-server: --train needs --lerobot; ./aloe train improves a checkpoint of this suite.")
+    if train not in TRAINS:
+        raise AloeError(f"train = {train!r}: expected one of {', '.join(TRAINS)}.")
+    if out is None:
+        raise AloeError("policy-server: --train needs --out, a folder for what is saved.")
+    return {"train": train, "out": out, "rank": rank}
 
 
 def _checkpoint(folder: Path) -> Path:

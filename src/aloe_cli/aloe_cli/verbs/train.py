@@ -49,6 +49,16 @@ def train_(
     tracker: Annotated[
         str, typer.Option(help="Show curves in wandb or trackio too, if installed; default: $ALOE_TRACKER, or none.")
     ] = "",
+    server: Annotated[
+        str,
+        typer.Option("--policy-server", help="Improve the policy of this server instead, one started with --train."),
+    ] = "",
+    mapping: Annotated[
+        Path | None, typer.Option(help="Names and layout of the server (YAML), as for driving.", metavar="FILE")
+    ] = None,
+    server_timeout: Annotated[
+        float, typer.Option(help="Time for one answer of the server, s.", min=1, max=86400)
+    ] = 600,
     fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished run could be gone on with.")] = False,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
@@ -66,6 +76,9 @@ def train_(
         fresh=fresh,
         publish=publish,
         tracker=tracker,
+        server=server,
+        server_mapping=str(mapping) if mapping else "",
+        server_timeout=server_timeout,
         gate=str(gate) if gate else "",
         held_out=held_out or [],
         overrides=(load_hyper(hyper) if hyper else {}) | parse(set_),

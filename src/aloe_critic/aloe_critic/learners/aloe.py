@@ -7,20 +7,20 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from aloe_critic.actor import actor as actor_of
 from aloe_critic.advantage import advantages, advantages_ahead, weigh
 from aloe_critic.distil import fit_distilled, long_steps
-from aloe_critic.features import compute_features
-from aloe_critic.imitate import Examples, refit
+from aloe_critic.imitate import Examples
 from aloe_critic.job import Job, Learned
+from aloe_critic.judged import Judged
 from aloe_critic.learners.select import driven_rows
 from aloe_critic.replay import Windows
 from aloe_critic.scale import kept_critic, value_metrics
-from aloe_critic.td import ChunkTable, fit_critic, new_critic, sample_bank
+from aloe_critic.td import ChunkTable, fit_critic, new_critic
 from aloe_policy.critic import ChunkCritic
-from aloe_policy.model import FlowPolicy
 
 # Fits the critic to windows: critic, policy, table, bank, job, steps, phase -> metrics.
-Evaluate = Callable[[ChunkCritic, FlowPolicy, ChunkTable, Tensor, Job, int, str], dict[str, float]]
+Evaluate = Callable[[ChunkCritic, Judged, ChunkTable, Tensor, Job, int, str], dict[str, float]]
 
 
 def learn(job: Job) -> Learned:
@@ -51,7 +51,8 @@ def iterate(
     Ablations change how the critic is fitted (None: by TD, over long chunks if `long_chunk` says so), or with `cut`
     (given max_length) what part of a window it scores.
     """
-    hyper, policy = job.hyper, job.needs_policy(method)
+    hyper, actor = job.hyper, actor_of(job, method)
+    policy = actor.policy
     if evaluate is None and hyper.long_chunk:
         evaluate, critic_changes["long_steps"] = fit_distilled, long_steps(job, policy)
     evaluate = evaluate or fit_critic
@@ -59,12 +60,11 @@ def iterate(
     whole = job.replay.windows(gamma=hyper.gamma, max_length=max_length, failure_cost=failure_cost)
     rows = driven_rows(whole, method)
     windows = cut(whole, max_length)
-    job.progress("features", 0, 1, 0.0)
-    table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), max_length, failure_cost)
+    table = ChunkTable(windows, actor.features(), job.replay.state(), max_length, failure_cost)
     critic = critic or new_critic(policy, hyper, table, **critic_changes)
 
     metrics: dict[str, object] = {"windows": len(windows), "max_length": max_length, "failure_cost": failure_cost}
-    bank = sample_bank(policy, critic, table, hyper, hyper.bank)
+    bank = actor.bank(critic, table, hyper.bank)
     metrics |= evaluate(critic, policy, table, bank, job, hyper.critic_steps, "critic")
     advantage, q = advantages(critic, policy, table, bank[:, : hyper.value_samples], of=hyper.advantage_of)
     if hyper.advantage_steps:
@@ -74,11 +74,11 @@ def iterate(
     weight, found = weigh(advantage[rows], windows.source[rows], hyper)
     metrics |= found | value_metrics(q, windows)
 
-    policy = job.policy_to_refit(method)
-    z, metrics["actor_loss"] = refit(policy, job, Examples(windows, rows, weight))
+    z, metrics["actor_loss"] = actor.improve(Examples(windows, rows, weight))
+    policy = actor.policy
     # On the robot the critic judges the new policy's chunks on its features.
     table = replace(table, z=z)
-    bank = sample_bank(policy, critic, table, hyper, hyper.bank)
+    bank = actor.bank(critic, table, hyper.bank)
     found = evaluate(critic, policy, table, bank, job, hyper.refresh_steps, "critic on new policy")
     metrics |= {f"{name}_new_policy": value for name, value in found.items()}
     return Learned(policy, critic, hyper.candidates, (max_length, failure_cost), metrics)

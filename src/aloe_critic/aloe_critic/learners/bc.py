@@ -19,11 +19,17 @@ from aloe_policy.model import FlowPolicy
 
 
 def learn(job: Job) -> Learned:
-    """Clone the person's windows of successful episodes that no policy drove in; goes on from `job.policy` if given."""
+    """Clone the person's windows of successful episodes that no policy drove in.
+
+    Goes on from `job.policy` if given, or from the policy behind the job's server.
+    """
     windows = job.replay.windows(gamma=job.hyper.gamma, max_length=1, failure_cost=1)
     rows = demonstrations(job.replay, windows).nonzero().squeeze(1)
     if len(rows) == 0:
         raise AloeError("Behaviour cloning: no successful demonstration among the bags; record or label some.")
+    if job.server is not None:
+        _, loss = job.server.improve(Examples(windows, rows))
+        return Learned(job.server.policy, None, 1, None, {"bc_loss": loss, "bc_windows": len(rows)})
     hyper = job.hyper
     policy = job.needs_policy("bc") if job.policy else new_policy(job.contract, hyper, job.replay, windows, rows)
     examples = Examples(windows, rows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from aloe_core.errors import AloeError
-from aloe_critic.imitate import Examples, refit
+from aloe_critic.actor import actor as actor_of
+from aloe_critic.imitate import Examples
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import corrections, driven, successful
 from aloe_critic.replay import Windows
@@ -26,6 +27,6 @@ def imitate(job: Job, method: str, windows: Windows, keep: Tensor, missing: str)
     rows = keep.nonzero().squeeze(1)
     if len(rows) == 0:
         raise AloeError(f"Method {method}: {missing} among the bags; record or label some.")
-    policy = job.policy_to_refit(method)
-    _, loss = refit(policy, job, Examples(windows, rows))
-    return Learned(policy, None, 1, None, {"actor_loss": loss, "windows": len(windows), "imitated": len(rows)})
+    actor = actor_of(job, method)
+    _, loss = actor.improve(Examples(windows, rows))
+    return Learned(actor.policy, None, 1, None, {"actor_loss": loss, "windows": len(windows), "imitated": len(rows)})

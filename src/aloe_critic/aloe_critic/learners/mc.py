@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from aloe_critic.job import Job, Learned
+from aloe_critic.judged import Judged
 from aloe_critic.learners.aloe import iterate
 from aloe_critic.returns import known_returns, one_step
 from aloe_critic.td import ChunkTable, data_tokens, fit_q
 from aloe_policy.critic import ChunkCritic
-from aloe_policy.model import FlowPolicy
 
 
 def learn(job: Job) -> Learned:
@@ -18,7 +18,7 @@ def learn(job: Job) -> Learned:
 
 
 def regress(
-    critic: ChunkCritic, policy: FlowPolicy, table: ChunkTable, _bank: Tensor, job: Job, steps: int, phase: str
+    critic: ChunkCritic, policy: Judged, table: ChunkTable, _bank: Tensor, job: Job, steps: int, phase: str
 ) -> dict[str, float]:
     """Fit Q_i on Monte Carlo returns."""
     cut = one_step(table.windows, job.replay.stride, job.hyper.gamma, table.max_length)

@@ -118,6 +118,11 @@ class Replay:
         """Words of the instruction at every observation row, int64 [rows, words]."""
         return self._tokens()[self._tables["instruction"]]
 
+    def instructions(self, rows: Tensor) -> list[str]:
+        """What was asked for at these observation rows."""
+        words = list(self._words)
+        return [words[number] for number in self._tables["instruction"][rows].tolist()]
+
     def frame_index(self) -> Tensor:
         """Number of each camera's frame at every row, int64 [rows, cameras]."""
         return self._tables["frame"]

@@ -88,6 +88,26 @@ class Translator:
                 positions[:, joint] = (values - number.offset) / number.scale
         return self._at_control_rate(positions, horizon).astype(np.float32)
 
+    def numbers(self, positions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Return the server's rows float32 [H, columns] of joint positions [H, A]: what `positions` undoes.
+
+        AloeError where the mapping loses something: columns that stand for no joint, rows at another rate.
+        """
+        if len(self._used) < self._width:
+            raise AloeError("Mapping: actions.columns has a null: a policy cannot be trained on a column of nothing.")
+        if not np.isclose(self._stretch, 1.0):
+            raise AloeError("Mapping: actions.rate_hz: a policy can be trained at the contract's control rate only.")
+        rows = np.empty((len(positions), self._width))
+        for column, joint, number in self._used:
+            values = positions[:, joint].astype(np.float64)
+            if number.kind == "step":
+                rows[:, column] = np.diff(values, prepend=float(state[joint])) * number.scale
+            elif number.kind == "delta":
+                rows[:, column] = (values - float(state[joint])) * number.scale
+            else:
+                rows[:, column] = values * number.scale + number.offset
+        return rows.astype(np.float32)
+
     def _at_control_rate(self, positions: np.ndarray, horizon: int) -> np.ndarray:
         if np.isclose(self._stretch, 1.0):
             return positions[:horizon]

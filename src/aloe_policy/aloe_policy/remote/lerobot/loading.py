@@ -14,6 +14,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from safetensors import SafetensorError, safe_open
 
+from aloe_core.checkpoint import MANIFEST, verify_checkpoint
 from aloe_core.errors import AloeError
 from aloe_policy.swap import MODEL_ERRORS
 
@@ -27,12 +28,17 @@ class LeRobotPolicy:
     model: Any  # lerobot.policies.pretrained.PreTrainedPolicy
     before: Any  # PolicyProcessorPipeline: observation of one robot -> batch of one, normalised
     after: Any  # PolicyProcessorPipeline: actions of the model -> in the robot's units
-    version: str  # type and hash of the weights
+    directory: Path
+    version: str  # type and hash of the weights; before them the name of a version that was trained here
 
 
 def load(directory: Path, device: str) -> LeRobotPolicy:
-    """Load a policy and its pre- and post-processors; AloeError if anything of it is missing or does not fit."""
+    """Load a policy and its pre- and post-processors; AloeError if anything of it is missing or does not fit.
+
+    A folder with a manifest (post-trained here) must also have the bytes that the manifest promises.
+    """
     weights = directory / WEIGHTS
+    made_here = verify_checkpoint(directory).version + "-" if (directory / MANIFEST).exists() else ""
     if not weights.is_file():
         raise AloeError(f"{weights}: no such file; merge an adapter into its base and save that.")
     try:
@@ -48,7 +54,7 @@ def load(directory: Path, device: str) -> LeRobotPolicy:
     except (*MODEL_ERRORS, ImportError, SafetensorError) as error:
         text = " ".join(str(error).split())[:400]
         raise AloeError(f"{directory}: LeRobot cannot load it ({type(error).__name__}: {text}).") from error
-    return LeRobotPolicy(model.eval(), before, after, f"{config.type}-{_digest(weights)}")
+    return LeRobotPolicy(model.eval(), before, after, directory, f"{made_here}{config.type}-{_digest(weights)}")
 
 
 def check_weights(model: torch.nn.Module, file: Path) -> None:

@@ -1,0 +1,114 @@
+"""A policy of LeRobot behind the policy interface: features, samples and loss of a batch of observations."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aloe_core.errors import AloeError
+from aloe_policy.interface import PolicySpec, Prefix
+from aloe_policy.remote.lerobot.inputs import Inputs
+from aloe_policy.remote.lerobot.loading import LeRobotPolicy
+from aloe_policy.swap import MODEL_ERRORS
+
+KINDS = ("act", "smolvla")  # types of which a module here says what ALOE needs
+AT_ONCE = 64  # chunks that are sampled together
+
+Observations = dict[str, Any]  # arrays [B, ...] and a list of B prompts, see Inputs
+
+
+class LeRobotChunkPolicy:
+    """A LeRobotPolicy as a ChunkPolicy; chunks are in the units it was trained in."""
+
+    def __init__(self, policy: LeRobotPolicy) -> None:
+        """AloeError for a type of which nothing is known but how to load and ask it."""
+        self.policy, self.model = policy, policy.model
+        self.kind = kind_of(policy)
+        self.inputs = Inputs(self.model.config)
+        config = self.model.config
+        made_up = self.inputs.made_up()
+        made_up = {key: [value] for key, value in made_up.items()}
+        self.spec = PolicySpec(
+            cameras=tuple(self.inputs.sizes),
+            state_dim=self.inputs.state_dim,
+            action_dim=config.action_feature.shape[0],
+            horizon=config.chunk_size,
+            execute=config.n_action_steps,
+            feature_dim=self.features(made_up).shape[1],
+            guided=False,
+        )
+
+    @torch.no_grad()
+    def features(self, obs: Observations) -> Tensor:
+        """[B, Z] float32 of what no training here changes: the pooled trunk and the normalised state."""
+        self.model.eval()
+        with self._said():
+            batch = self.policy.before(self.inputs.batch(obs))
+            parts = [self.kind.pooled(self.model, batch)]
+            if "observation.state" in batch:
+                parts.append(batch["observation.state"])
+            return torch.cat([part.float() for part in parts], 1)
+
+    @torch.no_grad()
+    def sample(self, obs: Observations, n: int, prefix: Prefix | None = None) -> Tensor:
+        """n chunks of each observation, float32 [B, n, H, A]."""
+        if prefix is not None:
+            raise AloeError(f"Policy {self.policy.version}: cannot be led towards a prefix.")
+        self.model.eval()
+        parts = []
+        with self._said():
+            inputs = self.inputs.batch(obs)
+            many = max(1, AT_ONCE // n)
+            for begin in range(0, len(inputs["task"]), many):
+                part = {key: value[begin : begin + many] for key, value in inputs.items()}
+                self.model.reset()  # some keep what they saw before
+                batch = {key: _repeated(key, value, n) for key, value in self.policy.before(part).items()}
+                parts.append(self.policy.after(self.model.predict_action_chunk(batch)).float())
+        return torch.cat(parts).unflatten(0, (-1, n))
+
+    def losses(self, obs: Observations, chunks: Tensor, length: Tensor) -> Tensor:
+        """The policy's loss of each chunk [B, H, A], of which the first length [B] steps exist: [B], with a gradient.
+
+        The model's mode (train, eval) is the caller's.
+        """
+        with self._said():
+            inputs = self.inputs.batch(obs) | {"action": chunks}
+            batch = self.policy.before(inputs)
+            steps = torch.arange(chunks.shape[1], device=batch["action"].device)
+            batch["action_is_pad"] = steps >= length.to(steps)[:, None]
+            return self.kind.losses(self.model, batch)
+
+    def flow_loss(self, obs: Observations, chunks: Tensor, weight: Tensor) -> Tensor:
+        """Mean of the losses of whole chunks [B, H, A], weighted with [B]: a scalar with a gradient."""
+        each = self.losses(obs, chunks, torch.full((len(chunks),), chunks.shape[1]))
+        return (weight.to(each) * each).mean()
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        """What LeRobot raises, in a sentence."""
+        try:
+            yield
+        except MODEL_ERRORS as error:
+            text = " ".join(str(error).split())[:400]
+            raise AloeError(f"Policy {self.policy.version}: {type(error).__name__}: {text}.") from error
+
+
+def kind_of(policy: LeRobotPolicy) -> ModuleType:
+    """Return the module that knows this type of policy; AloeError if there is none."""
+    kind = policy.model.config.type
+    if kind not in KINDS:
+        raise AloeError(
+            f"Policy {policy.version}: {kind} can be served, but has no features, loss or training here: "
+            f"expected one of {', '.join(KINDS)}."
+        )
+    return importlib.import_module(f"aloe_policy.remote.lerobot.{kind}")
+
+
+def _repeated(key: str, value: Any, n: int) -> Any:
+    return value.repeat_interleave(n, 0) if key.startswith("observation.") and isinstance(value, Tensor) else value
