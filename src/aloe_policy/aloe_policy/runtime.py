@@ -147,6 +147,22 @@ class FlowRuntime:
         batch = self._batch(obs)
         return self._sample(obs, batch, self.policy.features(batch), n, self._prefix(obs))[0].cpu().numpy()
 
+    @torch.inference_mode()
+    def judge(self, obs: Observation, chunks: np.ndarray) -> np.ndarray:
+        """Return Q_pess of chunks [n, H, A] at an observation, float32 [n]; AloeError without a critic."""
+        if self.critic is None:
+            raise AloeError(f"Policy {self.version} has no critic that could judge chunks.")
+        batch = self._batch(obs)
+        given = torch.from_numpy(np.asarray(chunks, np.float32))[None].to(self.device)
+        return self.critic.pessimistic(self._q(self.policy.features(batch), batch, given)).cpu().numpy()
+
+    def _q(self, z: torch.Tensor, batch: ObsBatch, chunks: torch.Tensor) -> torch.Tensor:
+        """Q of chunks [1, n, H, A] by every head, [K, n]."""
+        assert self.critic is not None
+        length = torch.full((1,), self.critic.config.steps, device=self.device)
+        tokens = self.critic.encode(chunks, batch.state * self.policy.relative, length)
+        return self.critic(z, tokens)[:, 0]
+
     def _sample(
         self, obs: Observation, batch: ObsBatch, z: torch.Tensor, n: int, prefix: Prefix | None
     ) -> torch.Tensor:
@@ -167,9 +183,7 @@ class FlowRuntime:
     def _choose(self, z: torch.Tensor, batch: ObsBatch, chunks: torch.Tensor) -> tuple[int, Value | None]:
         if self.critic is None:
             return 0, None
-        length = torch.full((1,), self.critic.config.steps, device=self.device)
-        tokens = self.critic.encode(chunks, batch.state * self.policy.relative, length)
-        q = self.critic(z, tokens)[:, 0]
+        q = self._q(z, batch, chunks)
         q_pess = self.critic.pessimistic(q)
         best = int(q_pess.argmax())
         value = Value(

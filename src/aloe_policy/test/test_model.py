@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from aloe_policy.config import FlowConfig
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.knots import interpolation, knot_rows
 from aloe_policy.model import FlowPolicy, ObsBatch
-from aloe_policy.runtime import FlowRuntime, Models, load_runtime
+from aloe_policy.runtime import FlowRuntime, Models, load_models, load_runtime
 from aloe_policy.text import MAX_WORDS, tokenize
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config" / "robots" / "aloha_sim.yaml")
@@ -166,7 +167,8 @@ def observation(**changes):
 
 
 def test_runtime_sends_the_candidate_with_the_highest_pessimistic_value(checkpoint, policy, critic):
-    runtime = load_runtime(checkpoint(), CONTRACT)
+    path = checkpoint()
+    runtime = load_runtime(path, CONTRACT)
     answer = runtime.infer(observation(seed=3))
     state = torch.zeros(1, 14)
     words = torch.tensor([tokenize("go", CONFIG.text_buckets)])
@@ -180,6 +182,10 @@ def test_runtime_sends_the_candidate_with_the_highest_pessimistic_value(checkpoi
     assert answer.value.q_min == pytest.approx(float(q.max()), abs=1e-5)
     assert answer.value.v == pytest.approx(float(q.mean()), abs=1e-5)
     assert answer.candidates == 8 and answer.chunk.execute == CONTRACT.chunk.execute
+    np.testing.assert_allclose(runtime.judge(observation(seed=3), chunks[0].numpy()), q, atol=1e-5)
+    bare = FlowRuntime(replace(load_models(path, CONTRACT), critic=None), CONTRACT)
+    with pytest.raises(AloeError, match="has no critic"):
+        bare.judge(observation(), chunks[0].numpy())
 
 
 def test_runtime_repeats_itself_for_the_same_seed_and_chunk_number(checkpoint):

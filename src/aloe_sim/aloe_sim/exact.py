@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from aloe_core.episode.data import EpisodeData, Outcome, Source
 from aloe_core.errors import AloeError
-from aloe_core.types import PolicyRuntime
+from aloe_core.types import Inference, Observation, PolicyRuntime
 from aloe_sim.rollout import run_episode
 from aloe_sim.station import Station
 
@@ -33,18 +34,73 @@ def exact_values(
     `ep` is an autonomous episode of this station, undisturbed; it is run again from its seed to find its states.
     AloeError if that leads elsewhere.
     """
-    if (ep.source == Source.HUMAN).any():
-        raise AloeError(f"Episode {ep.episode_id}: a person drove in it; values of a policy need its own episodes.")
-    snapshots = _snapshots(station, ep, steps)
     values = np.empty(len(steps))
-    for i, snapshot in enumerate(snapshots):
+    for i, snapshot in enumerate(_snapshots(station, ep, steps)):
         noise = range(_NOISE + i * tries, _NOISE + (i + 1) * tries)
         ways = (run_episode(station, seed, policy, record=False, observe=observe, start=snapshot) for seed in noise)
         values[i] = np.mean([worth(way) for way in ways])
     return values
 
 
+class Opening:
+    """PolicyRuntime that begins with one of several chunks sampled where it is first asked, and then is the policy.
+
+    `sample(observation)` gives the chunks, [n, H, A]; it is called once, `observation` and `chunks` are kept.
+    """
+
+    def __init__(self, policy: PolicyRuntime, sample: Callable[[Observation], np.ndarray]) -> None:
+        self.version = policy.version
+        self.observation: Observation | None = None
+        self.chunks = np.empty(0)
+        self._policy, self._sample = policy, sample
+        self._begin: int | None = None
+
+    def begin(self, which: int) -> Opening:
+        """Open the next episode with chunk `which`."""
+        self._begin = which
+        return self
+
+    def infer(self, obs: Observation) -> Inference:
+        inference = self._policy.infer(obs)
+        if self._begin is None:
+            return inference
+        if self.observation is None:
+            self.observation, self.chunks = obs, self._sample(obs)
+        which, self._begin = self._begin, None
+        return replace(inference, chunk=replace(inference.chunk, actions=self.chunks[which]))
+
+
+def exact_chunk_values(
+    station: Station,
+    ep: EpisodeData,
+    steps: Sequence[int],
+    policy: PolicyRuntime,
+    sample: Callable[[Observation], np.ndarray],
+    worth: Worth,
+    *,
+    chunks: int,
+    tries: int,
+    observe: Literal["images", "objects"] = "images",
+) -> tuple[np.ndarray, list[Opening]]:
+    """Return what `tries` continuations after each of `chunks` sampled chunks were worth, float64 [S, chunks, tries].
+
+    And per state what was seen and sampled there. `sample` as of Opening; the rest as of exact_values.
+    """
+    values = np.empty((len(steps), chunks, tries))
+    openings = []
+    for i, snapshot in enumerate(_snapshots(station, ep, steps)):
+        openings.append(Opening(policy, sample))
+        for n, t in np.ndindex(chunks, tries):
+            opening = openings[-1].begin(n)
+            noise = _NOISE + (i * chunks + n) * tries + t
+            went_on = run_episode(station, noise, opening, record=False, observe=observe, start=snapshot)
+            values[i, n, t] = worth(went_on)
+    return values, openings
+
+
 def _snapshots(station: Station, ep: EpisodeData, steps: Sequence[int]) -> list[np.ndarray]:
+    if (ep.source == Source.HUMAN).any():
+        raise AloeError(f"Episode {ep.episode_id}: a person drove in it; values of a policy need its own episodes.")
     station.reset(ep.seed)
     found = {}
     for step in range(ep.steps + 1):

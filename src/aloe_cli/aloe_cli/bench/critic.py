@@ -16,7 +16,7 @@ from rich.table import Table
 
 from aloe_cli import paths
 from aloe_cli.bench import critic_data
-from aloe_cli.bench.ceiling import ceiling
+from aloe_cli.bench.ceiling import among_chunks, ceiling
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
@@ -67,6 +67,9 @@ def critic(
         int,
         typer.Option(help="Continuations from each state of the data set made here that say what it was worth.", min=0),
     ] = 0,
+    chunks: Annotated[
+        int, typer.Option(help="With --exact: chunks sampled at each state, of which each is gone on from.", min=0)
+    ] = 0,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Spearman, calibration error, AUC half-way and action ranking per method, and critic updates a second.
@@ -74,8 +77,12 @@ def critic(
     A bag counts for a critic if it was driven by no policy from which that critic's checkpoint descends: of those the
     data were in its training. Over several checkpoints of a method, figures are means over critics. With --exact the
     `ceiling` says how well the exact values of the policy that drove agree with what happened: no critic can do better.
+    With --chunks too, `among_chunks` says how much the chunks sampled at one state differ in worth, and how well
+    critics tell them apart.
     """
     robot = load_contract(paths.contract(contract))
+    if chunks and exact < 2:
+        raise AloeError("bench critic: --chunks needs --exact of 2 or more, to tell chunks from chance.")
     if (checkpoints is None) != (not bags):
         raise AloeError("bench critic: give --checkpoints and --bags together, or neither to make a data set here.")
     with Stages() as stages:
@@ -95,8 +102,14 @@ def critic(
             held_out: list[Recorded] = [(episode, {}) for episode in alone + helped]
             found = _measure(Path(work), held_out, robot, updates, say)
             if exact:
+                judges = {name: load_runtime(found["critics"][name][0]["path"], robot) for name in names}
                 scale = Scorer(load_models(Path(found["critics"][names[0]][0]["path"]), robot), robot).scale
-                found["ceiling"] = ceiling(alone, load_runtime(driver, robot), robot, scale, tries=exact, say=say)
+                policy = load_runtime(driver, robot)
+                found["ceiling"] = ceiling(alone, policy, robot, scale, tries=exact, say=say)
+                if chunks:
+                    found["among_chunks"] = among_chunks(
+                        alone, policy, judges, robot, scale, chunks=chunks, tries=exact, say=say
+                    )
             return found
 
 
