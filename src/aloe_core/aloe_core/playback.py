@@ -35,7 +35,7 @@ class Playback:
         self.slows = late is LateChunk.SLOW and not lockstep
         self._longest = contract.staleness.chunk * 1e9  # ns
         self._chunks: deque[Chunk] = deque(maxlen=2)
-        self._offered: deque[str] = deque(maxlen=_REMEMBERED)
+        self._offered: dict[str, int] = {}  # chunk id -> stamp, oldest first
         self._barred: frozenset[str] = frozenset()
 
     def fence(self, stamp: int) -> None:
@@ -47,12 +47,16 @@ class Playback:
     def take(self, chunk: Chunk, wanted: bool = True) -> bool:
         """Return whether the chunk may run; never if not `wanted`, when the policy does not drive.
 
-        One observed before the newest is ignored.
+        One observed before the newest is ignored. One that comes again under another stamp is refused: it would pass
+        for an observation that it was not made from.
         """
-        if chunk.chunk_id not in self._offered:
-            self._offered.append(chunk.chunk_id)
-        if not wanted or chunk.stamp < self.fenced_at or chunk.chunk_id in self._barred:
-            self._barred = (self._barred | {chunk.chunk_id}).intersection(self._offered)
+        known = self._offered.setdefault(chunk.chunk_id, chunk.stamp)
+        if len(self._offered) > _REMEMBERED:
+            del self._offered[next(iter(self._offered))]
+        again = chunk.stamp != known
+        if not wanted or chunk.stamp < self.fenced_at or again or chunk.chunk_id in self._barred:
+            if not again:
+                self._barred = (self._barred | {chunk.chunk_id}).intersection(self._offered)
             return False
         if not self._chunks or chunk.stamp >= self._chunks[-1].stamp:
             self._chunks.append(chunk)

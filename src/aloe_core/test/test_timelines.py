@@ -1,5 +1,6 @@
 """Random timelines: no rule is broken, and a broken arbiter does not go unnoticed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from aloe_core.arbiter import Arbiter
 from aloe_core.contract import load_contract
-from aloe_core.control import TRANSITIONS, Mode, Trigger
+from aloe_core.control import TRANSITIONS, LateChunk, Mode, Trigger
 from aloe_core.motion import Clamp, Motion
 from aloe_core.playback import Playback
 from aloe_core.safety import SafetyFilter
 from aloe_core.timelines import Tally, play
+from aloe_core.types import Chunk
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/robots/aloha_sim.yaml")
 
@@ -28,6 +30,20 @@ def test_random_timelines_break_no_rule_and_reach_every_corner():
     assert found.violations == {} and found.seeds == []
     assert found.timelines == 40 and found.ticks > 3000 and found.changes > 100
     assert 0 < found.jump <= CONTRACT.velocity.max() * CONTRACT.dt + 1e-9
+
+
+def test_a_chunk_that_comes_again_under_a_new_stamp_does_not_pass_for_a_new_one():
+    """Found by 10,000 timelines: its rows went on until they were too old for the observation they were made from."""
+    found = Tally()
+    play(CONTRACT, 9569, 250, found)
+    assert found.violations == {}
+    playback = Playback(CONTRACT, lockstep=False, late=LateChunk.HOLD)
+    rows = np.zeros((CONTRACT.chunk.horizon, CONTRACT.action_dim), np.float32)
+    first, second = (Chunk(str(n), n * 10**8, CONTRACT.dt, rows + n, CONTRACT.chunk.execute, "v") for n in (1, 2))
+    assert playback.take(first) and playback.take(second)
+    assert not playback.take(replace(first, stamp=3 * 10**8))
+    assert playback.row(3 * 10**8).chunk is second
+    assert playback.take(second), "the same message twice is no harm"
 
 
 def test_a_seed_names_one_timeline():
