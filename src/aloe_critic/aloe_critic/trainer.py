@@ -131,6 +131,11 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             if request.publish:
                 _push(path, request.publish)
         distributed.wait()
+    return result_of(path, replay, learned, set_aside, start)
+
+
+def result_of(path: Path, replay: Replay, learned: Learned, set_aside: dict[str, str], start: float) -> TrainResult:
+    """Return what became of a run that began at `start` (time.monotonic) and published `path`."""
     return TrainResult(
         uri=str(path.resolve()),
         version=path.name,
@@ -138,7 +143,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
         episodes=len(replay.episodes),
         transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
         set_aside=set_aside,
-        failed_takes=count_failed(set_aside),
+        failed_takes=sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values()),
         metrics=learned.metrics,
         wall_s=time.monotonic() - start,
     )
@@ -159,11 +164,6 @@ def open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotCon
             run.begin([bag.key for bag in find_bags(request.bag_dirs)])
     distributed.wait()
     return Run.open(root, version, asked)
-
-
-def count_failed(set_aside: dict[str, str]) -> int:
-    """Return how many bags were set aside because the take failed its quality check."""
-    return sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values())
 
 
 def monitoring(run: Run, tracker: str) -> AbstractContextManager[Monitor | None]:

@@ -11,7 +11,7 @@ from aloe_policy.ensembling import ensembled
 from aloe_policy.flow import FlowHead
 from aloe_policy.interface import PolicySpec, Prefix
 from aloe_policy.model import FlowPolicy, ObsBatch
-from aloe_policy.rtc import guided_sample, prefix_weights
+from aloe_policy.rtc import guided_sample, led_over, prefix_weights
 
 
 class NativePolicy:
@@ -64,6 +64,8 @@ class NativePolicy:
             return chunks
         if mode == "ensemble":
             chunks = ensembled(chunks, prefix.actions, self.chunking.fresh)
+        if mode == "rtc" and prefix.frozen:
+            chunks = led_over(chunks, prefix.actions, prefix.frozen)
         if prefix.frozen:
             chunks[..., : prefix.frozen, :] = prefix.actions[: prefix.frozen]
         return chunks

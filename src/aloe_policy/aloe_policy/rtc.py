@@ -21,6 +21,18 @@ def prefix_weights(frozen: int, end: int, horizon: int) -> Tensor:
     return torch.where(i < frozen, 1.0, decay.clamp(0, 1)) * (i < end)
 
 
+def led_over(chunks: Tensor, planned: Tensor, frozen: int) -> Tensor:
+    """Chunks [.., H, A] whose leading rows go over from `planned` [L, A] with the weights W of the guidance.
+
+    A flow that is sure of its answer hardly yields to guidance, and what is left of the difference would be a jump.
+    """
+    rows = min(len(planned), chunks.shape[-2])
+    weights = prefix_weights(frozen, rows, rows).to(chunks)[:, None]
+    mixed = chunks.clone()
+    mixed[..., :rows, :] += weights * (planned[:rows].to(chunks) - chunks[..., :rows, :])
+    return mixed
+
+
 def guidance(t: float, g_max: float = G_MAX) -> float:
     """min(c / r^2, g_max) with c = (1 - t) / t and 1 / r^2 = (t^2 + (1 - t)^2) / (1 - t)^2; t in [0, 1)."""
     if t <= 0:

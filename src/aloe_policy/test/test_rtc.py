@@ -16,7 +16,7 @@ from aloe_policy.flow import FlowHead
 from aloe_policy.interface import Prefix
 from aloe_policy.model import FlowPolicy, ObsBatch
 from aloe_policy.native import NativePolicy
-from aloe_policy.rtc import guidance, guided_sample, prefix_weights
+from aloe_policy.rtc import guidance, guided_sample, led_over, prefix_weights
 
 H, A = 16, 2
 CONFIG = FlowConfig(
@@ -87,6 +87,14 @@ def test_guided_chunks_go_on_from_the_plan_where_plain_ones_jump(net):
     assert jump[1] < 0.2 * jump[0]
     error = (rtc - plain)[..., :12, :].abs().mean((0, 1, 3))
     assert error[4] > error[10], "the pull fades over the overlap"
+
+
+def test_what_guidance_leaves_of_the_difference_fades_over_the_overlap():
+    """Weights 1 1 4/5 3/5 2/5 1/5 0 0: a flow that does not yield at all still leaves no jump."""
+    mixed = led_over(torch.zeros(1, 2, 8, 1), torch.ones(6, 1), 2)
+    expected = torch.tensor([1, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5, 0, 0])
+    torch.testing.assert_close(mixed, expected.view(1, 1, 8, 1).expand(1, 2, 8, 1))
+    torch.testing.assert_close(led_over(torch.zeros(1, 1, 3, 1), torch.ones(9, 1), 1).flatten()[0], torch.tensor(1.0))
 
 
 def test_inference_mode_changes_nothing_in_guided_samples(net):

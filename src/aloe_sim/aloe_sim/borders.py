@@ -28,9 +28,9 @@ def border_steps(episodes: Sequence[EpisodeData], contract: RobotContract) -> tu
 
 
 def border_figures(episodes: Sequence[EpisodeData], contract: RobotContract) -> dict[str, float | None]:
-    """Return medians and 99th percentiles of both, rad; None where there are none."""
+    """Return medians, 99th percentiles and maxima of both, rad; None where there are none."""
     figures: dict[str, float | None] = {}
     for name, moved in zip(("border", "inside"), border_steps(episodes, contract), strict=True):
-        for p in (50, 99):
-            figures[f"{name}_step_p{p}_rad"] = round(float(np.percentile(moved, p)), 5) if len(moved) else None
+        for key, p in (("p50", 50), ("p99", 99), ("max", 100)):
+            figures[f"{name}_step_{key}_rad"] = round(float(np.percentile(moved, p)), 5) if len(moved) else None
     return figures

@@ -68,7 +68,7 @@ def learn(
     robot = str(paths.contract(contract).resolve())
     overrides = parse(set_)
     make_hyper(overrides)
-    levels = _levels(tasks)
+    levels = task_levels(tasks)
     asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
     if observe not in get_args(Observe):
         raise AloeError(f"observe = {observe!r}: expected images or objects.")
@@ -144,7 +144,8 @@ def _same_budget(work: Path, limits: plan.Budget, robot: str) -> None:
     path.write_text(wanted)
 
 
-def _levels(tasks: str) -> dict[str, str]:
+def task_levels(tasks: str) -> dict[str, str]:
+    """`task,task/level` to level by task, the first if none is named; AloeError for what there is not."""
     levels = {}
     for word in tasks.split(","):
         task, _, level = word.partition("/")

@@ -6,14 +6,13 @@ import json
 import os
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from aloe_core.checkpoint import CONFIG, latest, manifest_sha256, verify_checkpoint, write_checkpoint
+from aloe_core.checkpoint import CONFIG, latest, verify_checkpoint, write_checkpoint
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_critic import trainer
@@ -51,12 +50,11 @@ def train_on_server(request: trainer.TrainRequest, progress: Progress = lambda *
     key = os.environ.get(API_KEY, "")
     try:
         with closing(TrainingClient(request.server, request.server_timeout, key)) as client:
-            result = _improve(request, contract, hyper, client, mapping, progress)
+            return _improve(request, contract, hyper, client, mapping, progress, start)
     except Lost as error:
         raise Lost(
             f"{error} Start it again as before and give the same command: it goes on with what is kept."
         ) from error
-    return replace(result, wall_s=time.monotonic() - start)
 
 
 def _improve(
@@ -66,6 +64,7 @@ def _improve(
     client: TrainingClient,
     mapping: Mapping,
     progress: Progress,
+    start: float,
 ) -> trainer.TrainResult:
     root, training = Path(request.checkpoint_dir), client.offer.training
     directory = latest(root)
@@ -96,17 +95,7 @@ def _improve(
     served = {"version": version, "folder": folder, "base": training.base, "trains": training.trains}
     path = _publish(root, run.path.name, request.method, learned, hyper, contract, parent, served)
     run.finish()
-    return trainer.TrainResult(
-        uri=str(path.resolve()),
-        version=path.name,
-        sha256=manifest_sha256(path),
-        episodes=len(replay.episodes),
-        transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
-        set_aside=set_aside,
-        failed_takes=trainer.count_failed(set_aside),
-        metrics=learned.metrics,
-        wall_s=0.0,
-    )
+    return trainer.result_of(path, replay, learned, set_aside, start)
 
 
 class _Previous:
