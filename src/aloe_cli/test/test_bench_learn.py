@@ -20,8 +20,8 @@ TINY = {
 def run(folder: Path, *arguments: str):
     settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     where = ("--work", str(folder / "work"), "--out", str(folder / "table"), "--contract", CONTRACT)
-    amounts = ("--demonstrations", "1", "--rounds", "1", "--budget", "3", "--episodes", "1", "--processes", "1")
-    return aloe("bench", "learn", *amounts, *where, *settings, "--seeds", "1", "--json", *arguments)
+    amounts = ("--demonstrations", "1", "--rounds", "1", "--budget", "3", "--episodes", "1", "--last-episodes", "2")
+    return aloe("bench", "learn", *amounts, *where, *settings, "--seeds", "1", "--processes", "1", "--json", *arguments)
 
 
 CONTRACT = str(Path(__file__).parents[3] / "config/robots/desk_arm.yaml")
@@ -38,6 +38,7 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
         assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= row.keys()
         before, after = row["curve"]
         assert before["interaction_s"] == 0 and after["interaction_s"] >= 3
+        assert (before["episodes"], after["episodes"]) == (1, 2)
     warm = [row["curve"][0] for row in result["rows"]]
     assert warm[0] == warm[1], "one warm start"
     assert all((tmp_path / f"table.{ending}").stat().st_size for ending in ("json", "md", "png"))

@@ -51,6 +51,9 @@ def learn(
     rounds: Annotated[int, typer.Option(help="Rounds of collecting and learning.", min=1)] = 3,
     demonstrations: Annotated[int, typer.Option(help="Demonstrations of the warm start.", min=1)] = 10,
     episodes: Annotated[int, typer.Option(help="Episodes of each measurement.", min=1)] = 50,
+    last_episodes: Annotated[
+        int, typer.Option(help="Episodes of the measurement after the last round; 0: as many as the others.", min=0)
+    ] = 0,
     observe: Annotated[
         str, typer.Option(help="images, or objects: poses in place of cameras, which takes the encoder out of it.")
     ] = "images",
@@ -72,7 +75,9 @@ def learn(
     asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
     if observe not in get_args(Observe):
         raise AloeError(f"observe = {observe!r}: expected images or objects.")
-    limits = plan.Budget(demonstrations, rounds, budget, successes, episodes, cast(Observe, observe), overrides)
+    limits = plan.Budget(
+        demonstrations, rounds, budget, successes, episodes, last_episodes, cast(Observe, observe), overrides
+    )
     _same_budget(work, limits, robot)
     found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     facts = {
@@ -90,9 +95,10 @@ def _budget_text(limits: plan.Budget) -> str:
     ends = f"{limits.interaction:g} s of robot time"
     if limits.successes:
         ends += f" or {limits.successes} successes"
+    last = f", {limits.evaluated_last} after the last round" if limits.evaluated_last else ""
     return (
         f"Each run: {limits.demonstrations} demonstrations, then {limits.rounds} rounds with {ends} in all; "
-        f"measured on {limits.evaluated} episodes; policies see {limits.observe}. "
+        f"measured on {limits.evaluated} episodes{last}; policies see {limits.observe}. "
         f"Hyperparameters: {limits.overrides or 'defaults'}."
     )
 

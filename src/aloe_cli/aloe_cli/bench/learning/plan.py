@@ -69,6 +69,7 @@ class Budget:
     interaction: float = 300.0  # s of robot time over all rounds, both drivers; resets are free
     successes: int = 0  # successful supervised episodes over all rounds; 0 = no limit
     evaluated: int = 50  # autonomous episodes after the warm start and after each round
+    evaluated_last: int = 0  # after the last round; 0 = as many as after the others
     observe: Observe = "images"  # objects: poses in place of cameras, no encoder to learn
     overrides: dict[str, Any] = field(default_factory=dict)  # of aloe_critic.hyper
 

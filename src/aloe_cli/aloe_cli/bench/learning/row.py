@@ -182,7 +182,7 @@ def _point(
     *,
     judged: bool = False,
 ) -> dict[str, Any]:
-    """Return how the checkpoint does by itself, and what it cost so far; `judged`: and how right its critic was."""
+    """Return how the checkpoint does by itself and what it cost so far; `judged` (the last): how right its critic."""
     job = Episodes(
         load_contract(contract),
         row.task,
@@ -191,7 +191,8 @@ def _point(
         record=judged,
         observe=budget.observe,
     )
-    episodes = collect(job, range(row.eval_seed(), row.eval_seed() + budget.evaluated), processes=1)
+    count = (budget.evaluated_last if judged else 0) or budget.evaluated
+    episodes = collect(job, range(row.eval_seed(), row.eval_seed() + count), processes=1)
     found = summarise(episodes)
     hours = found.mean_length * found.episodes / 3600
     return {
