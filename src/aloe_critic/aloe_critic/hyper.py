@@ -114,6 +114,9 @@ class Hyper(BaseModel):
     advantage_of: Literal["pessimistic", "heads"] = "pessimistic"
     # Control steps after which A asks V what came of them, as long as one driver went on; 0 = A of the chunk, by Q.
     advantage_steps: int = Field(0, ge=0)
+    # What the policy imitates, by these weights: every driven window, as in the paper; or what filtered_bc imitates,
+    # successful episodes and corrections. A says which chunk is best in a state, and not whether the state is worth it.
+    imitated: Literal["all", "filtered"] = "all"
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)

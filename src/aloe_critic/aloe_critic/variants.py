@@ -67,6 +67,9 @@ VARIANTS: dict[str, Variant] = {
     "ahead": Variant(
         "advantages of a second of one driver, by V at both ends (as RECAP's)", {"advantage_steps": 50}, BY_CHUNKS
     ),
+    "filtered": Variant(
+        "the policy imitates, by these weights, only what filtered_bc imitates", {"imitated": "filtered"}
+    ),
     "headwise": Variant("advantages head by head", {"advantage_of": "heads"}, (*AS_PUBLISHED, "mc")),
 }
 

@@ -13,7 +13,7 @@ from aloe_critic.distil import fit_distilled, long_steps
 from aloe_critic.imitate import Examples
 from aloe_critic.job import Job, Learned
 from aloe_critic.judged import Judged
-from aloe_critic.learners.select import driven_rows
+from aloe_critic.learners.select import imitated_rows
 from aloe_critic.replay import Windows
 from aloe_critic.scale import kept_critic, value_metrics
 from aloe_critic.td import ChunkTable, fit_critic, new_critic
@@ -58,7 +58,7 @@ def iterate(
     evaluate = evaluate or fit_critic
     critic, (max_length, failure_cost) = kept_critic(job, policy, **critic_changes)
     whole = job.replay.windows(gamma=hyper.gamma, max_length=max_length, failure_cost=failure_cost)
-    rows = driven_rows(whole, method)
+    rows = imitated_rows(job.replay, whole, method, hyper.imitated)
     windows = cut(whole, max_length)
     table = ChunkTable(windows, actor.features(), job.replay.state(), max_length, failure_cost)
     critic = critic or new_critic(policy, hyper, table, **critic_changes)

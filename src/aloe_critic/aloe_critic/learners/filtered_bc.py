@@ -8,7 +8,7 @@ from aloe_core.errors import AloeError
 from aloe_critic.actor import actor as actor_of
 from aloe_critic.imitate import Examples
 from aloe_critic.job import Job, Learned
-from aloe_critic.learners.select import corrections, driven, successful
+from aloe_critic.learners.select import NOTHING_GOOD, filtered
 from aloe_critic.replay import Windows
 
 
@@ -18,8 +18,7 @@ def learn(job: Job) -> Learned:
     Aggregated: every iteration fits all data so far, from the weights and for the steps that aloe's actor gets.
     """
     windows = job.replay.windows(gamma=job.hyper.gamma, max_length=1, failure_cost=1)
-    keep = driven(windows) & successful(job.replay, windows) | corrections(job.replay, windows)
-    return imitate(job, "filtered_bc", windows, keep, "no successful episode and no correction")
+    return imitate(job, "filtered_bc", windows, filtered(job.replay, windows), NOTHING_GOOD)
 
 
 def imitate(job: Job, method: str, windows: Windows, keep: Tensor, missing: str) -> Learned:

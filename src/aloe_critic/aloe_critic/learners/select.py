@@ -9,6 +9,8 @@ from aloe_core.episode.data import Outcome, Source
 from aloe_core.errors import AloeError
 from aloe_critic.replay import Replay, Windows
 
+NOTHING_GOOD = "no successful episode and no correction"
+
 
 def driven(windows: Windows) -> Tensor:
     """Windows of a policy or a person; nobody wants to imitate a hold."""
@@ -21,6 +23,22 @@ def driven_rows(windows: Windows, method: str) -> Tensor:
     if len(rows) == 0:
         raise AloeError(f"Method {method}: no step of a policy or a person among the bags; record some first.")
     return rows
+
+
+def imitated_rows(replay: Replay, windows: Windows, method: str, which: str) -> Tensor:
+    """Return the indices of windows to imitate by weight: `all` driven ones, or the `filtered`; AloeError if none."""
+    rows = driven_rows(windows, method)
+    if which == "all":
+        return rows
+    keep = filtered(replay, windows)[rows]
+    if not keep.any():
+        raise AloeError(f"Method {method}: {NOTHING_GOOD} among the bags; record or label some.")
+    return rows[keep]
+
+
+def filtered(replay: Replay, windows: Windows) -> Tensor:
+    """Windows of successful episodes, the policy's part included, and all corrections."""
+    return driven(windows) & successful(replay, windows) | corrections(replay, windows)
 
 
 def human(windows: Windows) -> Tensor:
