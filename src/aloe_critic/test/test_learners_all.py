@@ -15,6 +15,7 @@ from aloe_core.types import Observation
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.learners import METHODS, method
+from aloe_critic.learners.select import imitated_rows
 from aloe_critic.replay import Replay
 from aloe_critic.trainer import publish
 from aloe_policy.runtime import load_models, load_runtime
@@ -138,6 +139,28 @@ def test_data_that_a_method_cannot_learn_from_is_named_in_one_sentence(name, tak
     with pytest.raises(AloeError, match=words) as caught:
         method(name)(job)
     assert "\n" not in str(caught.value)
+
+
+def test_filtered_weights_are_those_of_what_went_well_and_the_critic_still_sees_the_rest(warm):
+    """One demonstration, one success and one failure of the policy, one episode with a correction that failed."""
+    failed = replace(mixed_episode(CONTRACT, 5), outcome=Outcome.FAILURE)
+    taken = [reach_episode(CONTRACT, 0), reach_episode(CONTRACT, 4, source=Source.POLICY), FAILED, failed]
+    job = job_of(taken)
+    windows = job.replay.windows(gamma=1, max_length=1, failure_cost=1)
+    rows = imitated_rows(job.replay, windows, "aloe", "filtered")
+    kept = {(int(windows.episode[row]), int(windows.source[row])) for row in rows}
+    human, policy = int(Source.HUMAN), int(Source.POLICY)
+    assert kept == {(0, human), (1, policy), (3, human)}
+    assert set(rows.tolist()) < set(imitated_rows(job.replay, windows, "aloe", "all").tolist())
+
+    job = job_of(taken, imitated="filtered")
+    job.start_from(load_models(warm / "v0001-bc", CONTRACT))
+    assert method("aloe")(job).metrics["windows"] == len(windows)
+
+    job = job_of([FAILED, UNLABELLED], imitated="filtered")
+    job.start_from(load_models(warm / "v0001-bc", CONTRACT))
+    with pytest.raises(AloeError, match="no successful episode and no correction among the bags"):
+        method("aloe")(job)
 
 
 def test_conditioned_and_gaussian_policies_are_not_continued_by_others(warm):

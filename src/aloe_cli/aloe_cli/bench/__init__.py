@@ -8,6 +8,7 @@ BENCHMARKS = {
     "faults": "Faults on the running graph: who holds when, what is lost, who is told.",
     "infer": "Chunk inference through the real nodes: overhead, model time, missed control ticks.",
     "swap": "Swaps of the policy through the real nodes: announcement to first chunk, missed control ticks.",
+    "improve": "Methods on the same data: one step of learning each, many episodes.",
     "rtc": "Policies under a delay: success, speed, and the steps where chunks meet.",
     "updates": "Updates of critic and actor a second.",
     "ogbench": "Chunk critics on the cubes of OGBench, beside the figures of the Q-chunking paper.",

@@ -45,12 +45,12 @@ def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lam
     final = Path(out) / "warm" / row.warm_key
     if final.is_dir():
         return next(final.glob("v0001*"))
-    replay = _new_replay(contract, budget)
-    for episode in _demonstrations(row, budget, contract):
+    replay = new_replay(contract, budget)
+    for episode in demonstrations(row, budget, contract):
         replay.add(episode)
     part = final.with_suffix(".partial")
     shutil.rmtree(part, ignore_errors=True)
-    _learn("bc", replay, part, None, budget.overrides, row, contract, say)
+    improve("bc", replay, part, None, budget.overrides, row, contract, say)
     part.rename(final)
     return next(final.glob("v0001*"))
 
@@ -65,8 +65,8 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     root = Path(out) / "runs" / row.key
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    replay = _new_replay(contract, budget)
-    for episode in _demonstrations(row, budget, contract):
+    replay = new_replay(contract, budget)
+    for episode in demonstrations(row, budget, contract):
         replay.add(episode)
     shutil.copytree(checkpoint, root / checkpoint.name)
     checkpoint = root / checkpoint.name
@@ -79,12 +79,12 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     station = Station(robot, row.task, row.level, render=budget.observe == "images")
     for number in range(1, budget.rounds + 1):
         say(f"{row.key}: round {number}, collecting")
-        episodes = _collect(row, budget, contract, station, checkpoint, number)
+        episodes = collect_round(row, budget, contract, station, checkpoint, number)
         for episode in episodes:
             replay.add(episode)
         interaction += sum(e.steps * e.dt for e in episodes)
         successes += sum(e.outcome == Outcome.SUCCESS for e in episodes)
-        checkpoint = _learn(row.learner, replay, root, checkpoint, overrides, row, contract, say)
+        checkpoint = improve(row.learner, replay, root, checkpoint, overrides, row, contract, say)
         human = sum(int((e.source == Source.HUMAN).sum()) for e in episodes) / max(1, sum(e.steps for e in episodes))
         final = number == budget.rounds
         curve.append(_point(row, budget, contract, checkpoint, interaction, successes, human, judged=final))
@@ -112,19 +112,20 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     return result
 
 
-def _new_replay(contract: str, budget: Budget) -> Replay:
+def new_replay(contract: str, budget: Budget) -> Replay:
+    """Return an empty replay of what policies see."""
     robot = load_contract(contract)
     kind = ObjectReplay if budget.observe == "objects" else Replay
     return kind(robot, make_hyper(budget.overrides).stride, FlowConfig.for_contract(robot).text_buckets)
 
 
-def _demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]:
+def demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]:
     """Return the run's demonstrations, the same ones whenever asked for."""
     job = Episodes(load_contract(contract), row.task, row.level, supervision="demonstrate", observe=budget.observe)
     return collect(job, range(row.seeds(0), row.seeds(0) + budget.demonstrations), processes=1)
 
 
-def _collect(
+def collect_round(
     row: Row, budget: Budget, contract: str, station: Station, checkpoint: Path, number: int
 ) -> list[EpisodeData]:
     """Return supervised episodes of the policy until the round's share of the budget is spent."""
@@ -142,7 +143,7 @@ def _collect(
     return episodes
 
 
-def _learn(
+def improve(
     method: str,
     replay: Replay,
     root: Path,
@@ -152,6 +153,7 @@ def _learn(
     contract: str,
     say: Say,
 ) -> Path:
+    """Run one iteration of a method and return the checkpoint it published to `root`."""
     robot = load_contract(contract)
     hyper = make_hyper({"threads": 1, "seed": row.seed} | overrides)
     torch.manual_seed(hyper.seed)
@@ -226,10 +228,15 @@ def _calibration(checkpoint: Path, contract: str, episodes: list[EpisodeData]) -
     return {name: found[name]["value"] for name in CALIBRATION}
 
 
-def load(checkpoint: str, contract: str) -> FlowRuntime:
-    """Return the checkpoint as it would run on the robot, with as many candidates as its learner asked for."""
+def candidates(checkpoint: str | Path) -> int:
+    """Return of how many chunks the best is to run, as its learner asked for."""
     config = json.loads((Path(checkpoint) / "config.json").read_text())
-    candidates = config.get("candidates")
-    if not isinstance(candidates, int):
-        raise AloeError(f"{checkpoint}/config.json: candidates = {candidates!r}: expected a number.")
-    return load_runtime(checkpoint, load_contract(contract), candidates)
+    count = config.get("candidates")
+    if not isinstance(count, int):
+        raise AloeError(f"{checkpoint}/config.json: candidates = {count!r}: expected a number.")
+    return count
+
+
+def load(checkpoint: str, contract: str, count: int = 0) -> FlowRuntime:
+    """Return the checkpoint as it would run on the robot; `count` asks for fewer chunks than its learner did."""
+    return load_runtime(checkpoint, load_contract(contract), count or candidates(checkpoint))

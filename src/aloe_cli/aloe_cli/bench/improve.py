@@ -1,0 +1,209 @@
+"""`./aloe bench improve`: the last step of finished learning runs done again by every method, on the same data."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from aloe_cli import paths
+from aloe_cli.bench.hardware import hardware
+from aloe_cli.bench.improve_table import write
+from aloe_cli.bench.learning import row as learning
+from aloe_cli.bench.learning.plan import Budget, Row
+from aloe_cli.command import VerbApp
+from aloe_cli.overrides import parse
+from aloe_cli.paths import ContractOption
+from aloe_cli.progress import Stages
+from aloe_core.checkpoint import git_revision
+from aloe_core.contract import load_contract
+from aloe_core.episode.data import EpisodeData, Outcome
+from aloe_core.errors import AloeError
+from aloe_critic import variants
+from aloe_critic.hyper import make_hyper
+from aloe_critic.learners import method as find_method
+from aloe_critic.replay import Replay
+from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
+from aloe_sim.collect import Job, collect, single_threaded
+from aloe_sim.station import Station
+
+app = VerbApp(help="Compare methods on the same data, one step of learning each.")
+
+SEED0 = 3_000_000  # of the measured episodes; no run trains or is measured on these
+
+
+@app.command()
+def improve(
+    runs: Annotated[
+        str, typer.Option(help="Finished runs of `bench learn`, comma-separated: TASK-LEVEL_HUMAN_METHOD_sSEED.")
+    ],
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated, with variants as for `bench learn`.")],
+    episodes: Annotated[int, typer.Option(help="Episodes of each measurement, the same starts.", min=2)] = 200,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyperparameter, on top of the run's own.", metavar="KEY=VALUE")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Runs side by side; 0: one a core.", min=0)] = 0,
+    learned: Annotated[Path, typer.Option(help="The --work of `bench learn`.", metavar="DIR")] = Path(
+        "bench_out/learn"
+    ),
+    work: Annotated[Path, typer.Option(help="Where finished measurements are kept.", metavar="DIR")] = Path(
+        "bench_out/improve"
+    ),
+    out: Annotated[Path, typer.Option(help="Result without ending: .json and .md.", metavar="FILE")] = Path(
+        "docs/results/improve"
+    ),
+    contract: ContractOption = None,
+) -> dict[str, Any]:
+    """Give every method what a run had before its last step: its policy and critic, and all its episodes.
+
+    The episodes are those of the same seeds again. A method that chooses among chunks is measured with one chunk too,
+    so that what the critic adds at run time is told from what it taught the policy.
+    """
+    robot = str(paths.contract(contract).resolve())
+    budget = _budget(learned)
+    overrides = parse(set_)
+    make_hyper(budget.overrides | overrides)
+    for name in methods.split(","):
+        find_method(variants.split(name)[0])
+    rows = [_row(learned, key) for key in runs.split(",")]
+    facts = {
+        "hardware": f"{hardware()}, no GPU used",
+        "revision": git_revision() or "unknown",
+        "runs": runs.split(","),
+        "episodes": episodes,
+        "overrides": overrides,
+        "budget_overrides": budget.overrides,
+    }
+    _same_question(work, facts)
+    found: list[dict[str, Any]] = []
+    one = functools.partial(
+        measure, methods=methods.split(","), episodes=episodes, budget=budget, overrides=overrides, contract=robot
+    )
+    workers = min(processes or len(os.sched_getaffinity(0)), len(rows))
+    with single_threaded(), Stages() as stages, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        futures = [pool.submit(one, row, learned=str(learned.resolve()), work=str(work.resolve())) for row in rows]
+        for done, future in enumerate(as_completed(futures), 1):
+            found += future.result()
+            stages.show("runs", done, len(rows), "")
+    found.sort(key=lambda one: (one["seed"], methods.split(",").index(one["method"])))
+    write(found, facts, out)
+    print(f"{out}.md, {out}.json: {len(found)} rows")
+    return facts | {"rows": found}
+
+
+def measure(
+    row: Row,
+    *,
+    methods: list[str],
+    episodes: int,
+    budget: Budget,
+    overrides: dict[str, Any],
+    contract: str,
+    learned: str,
+    work: str,
+) -> list[dict[str, Any]]:
+    """Return a result per method for one run, each kept in `work`/rows as soon as it is there."""
+    found, replay = [], None
+    run = Path(learned) / "runs" / row.key
+    curve = json.loads((Path(learned) / "rows" / f"{row.key}.json").read_text())["curve"]
+    before = run / curve[-2]["checkpoint"]
+    robot = load_contract(contract)
+    for name in methods:
+        path = Path(work) / "rows" / f"{row.key}_{name}.json"
+        if not path.exists():
+            if replay is None:
+                replay = _data(row, budget, contract, run, curve)
+            method, changed = variants.split(name)
+            changes = variants.overrides(changed, robot, make_hyper(budget.overrides).stride)
+            root = Path(work) / "checkpoints" / f"{row.key}_{name}"
+            shutil.rmtree(root, ignore_errors=True)
+            shutil.copytree(before, root / before.name)
+            hyper = budget.overrides | overrides | changes
+            checkpoint = learning.improve(
+                method, replay, root, root / before.name, hyper, row, contract, lambda _: None
+            )
+            result = {"run": row.key, "seed": row.seed, "method": name, "before": before.name}
+            counts = sorted({1, learning.candidates(checkpoint)})
+            result["good"] = {n: _successes(row, contract, checkpoint, n, episodes) for n in counts}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".partial")
+            part.write_text(json.dumps(result))
+            part.rename(path)
+        found.append(json.loads(path.read_text()))
+    return found
+
+
+def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[str, Any]]) -> Replay:
+    """Return all episodes of the run, made again; AloeError if they are others than those it learned from."""
+    replay = learning.new_replay(contract, budget)
+    collected: list[EpisodeData] = learning.demonstrations(row, budget, contract)
+    for episode in collected:
+        replay.add(episode)
+    station = Station(load_contract(contract), row.task, row.level, render=budget.observe == "images")
+    spent = 0.0
+    for number, (point, after) in enumerate(itertools.pairwise(curve), 1):
+        for episode in learning.collect_round(row, budget, contract, station, run / point["checkpoint"], number):
+            replay.add(episode)
+            spent += episode.steps * episode.dt
+        if abs(spent - after["interaction_s"]) > 0.01:
+            raise AloeError(
+                f"{run}: round {number} made again takes {spent:.2f} s in all, and took {after['interaction_s']} s: "
+                "expected the contract, tasks and persons of the revision it ran with."
+            )
+    station.close()
+    return replay
+
+
+def _successes(row: Row, contract: str, checkpoint: Path, count: int, episodes: int) -> list[int]:
+    """1 for every start that the policy alone brought to success, 0 for the others."""
+    job = Job(
+        load_contract(contract),
+        row.task,
+        row.level,
+        make_policy=functools.partial(learning.load, str(checkpoint), contract, count),
+        record=False,
+        observe="objects" if _sees_objects(checkpoint) else "images",
+    )
+    return [int(e.outcome == Outcome.SUCCESS) for e in collect(job, range(SEED0, SEED0 + episodes), processes=1)]
+
+
+def _sees_objects(checkpoint: Path) -> bool:
+    return bool(json.loads((checkpoint / "config.json").read_text())["policy"].get("objects"))
+
+
+def _row(learned: Path, key: str) -> Row:
+    path = learned / "rows" / f"{key}.json"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise AloeError(f"run = {key!r}: not finished in {learned}: expected one of {there}.")
+    data = json.loads(path.read_text())
+    return Row(*(data[name] for name in ("task", "level", "method", "human", "seed")))
+
+
+def _budget(learned: Path) -> Budget:
+    path = learned / "budget.yaml"
+    try:
+        data = yaml.safe_load(path.read_text())
+        data.pop("contract", None)
+        return Budget(**data)
+    except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+        raise AloeError(f"{path}: not the budget of a `bench learn` ({' '.join(str(error).split())}).") from error
+
+
+def _same_question(work: Path, facts: dict[str, Any]) -> None:
+    """Measurements by other settings do not compare; AloeError if `work` holds such."""
+    path = work / "settings.yaml"
+    wanted = yaml.safe_dump({key: facts[key] for key in ("episodes", "overrides", "budget_overrides")})
+    if path.exists() and path.read_text() != wanted:
+        raise AloeError(f"{path}: measurements there had other settings; choose another --work or delete it.")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(wanted)

@@ -1,0 +1,85 @@
+"""`./aloe bench improve`: one step of each method on a finished run's data, as small as it goes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from aloe_cli.bench.improve_table import markdown, paired
+from cli_tools import aloe, fails_in_one_sentence, result
+from test_bench_learn import CONTRACT, run
+
+KEY = "sorting-easy_average_hg_dagger_s0"
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """The work folder of a benchmark with one run."""
+    folder = tmp_path_factory.mktemp("learned")
+    done = run(folder, "--methods", "hg_dagger", "--observe", "objects")
+    assert done.returncode == 0, done.stderr
+    return folder / "work"
+
+
+def improve(learned, folder, *words):
+    where = ("--learned", learned, "--work", folder / "work", "--out", folder / "table", "--contract", CONTRACT)
+    return aloe("bench", "improve", *where, "--episodes", "2", "--processes", "1", *words)
+
+
+@pytest.mark.slow
+def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(learned, tmp_path):
+    words = ("--runs", KEY, "--methods", "hg_dagger,aloe_select+n4", "--json")
+    rows = result(improve(learned, tmp_path, *words))["rows"]
+    assert [row["method"] for row in rows] == ["hg_dagger", "aloe_select+n4"]
+    assert [list(row["good"]) for row in rows] == [["1"], ["1", "4"]]
+    assert {row["before"] for row in rows} == {"v0001-bc"}
+    assert all(len(good) == 2 for row in rows for good in row["good"].values())
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()}
+    assert len(kept) == 2 and result(improve(learned, tmp_path, *words))["rows"] == rows
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == kept, "not run again"
+    assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
+
+    other = improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9")
+    assert other.returncode == 2 and "had other settings" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_comes_out_otherwise_is_no_data_of_it(learned, tmp_path):
+    copy = shutil.copytree(learned, tmp_path / "copy")
+    path = copy / "rows" / f"{KEY}.json"
+    row = json.loads(path.read_text())
+    row["curve"][1]["interaction_s"] += 1
+    path.write_text(json.dumps(row))
+    done = improve(copy, tmp_path, "--runs", KEY, "--methods", "hg_dagger")
+    assert fails_in_one_sentence(done, 2), done.stderr
+    assert "round 1 made again takes" in done.stderr
+
+
+def test_bad_input_is_one_sentence(learned, tmp_path):
+    for words, sentence in (
+        (("--runs", "nothing", "--methods", "hg_dagger"), f"expected one of {KEY}"),
+        (("--runs", KEY, "--methods", "magic"), "magic"),
+        (("--learned", tmp_path, "--runs", KEY, "--methods", "hg_dagger"), "not the budget of a `bench learn`"),
+    ):
+        done = improve(learned, tmp_path, *words)
+        assert fails_in_one_sentence(done, 2), done.stderr
+        assert sentence in done.stderr
+
+
+def test_the_table_has_the_best_first_and_pairs_the_others_with_it():
+    rows = [
+        {"method": "a", "good": {"1": [1, 0, 0, 0], "8": [1, 1, 1, 0]}},
+        {"method": "b", "good": {"1": [1, 1, 0, 0]}},
+        {"method": "a", "good": {"1": [0, 0, 0, 0], "8": [1, 1, 1, 1]}},
+        {"method": "b", "good": {"1": [1, 1, 0, 0]}},
+    ]
+    facts = {"hardware": "a machine", "revision": "0123456789abcdef", "episodes": 4, "runs": ["r0", "r1"]}
+    lines = [line for line in markdown(rows, facts).splitlines() if line.startswith(("| a", "| b"))]
+    assert [line.split(" | ")[:2] for line in lines] == [["| a", "8"], ["| b", "1"], ["| a", "1"]]
+    assert "| 0.875 (" in lines[0] and "| 0.75, 1.00 |" in lines[0] and lines[0].endswith("|  |")
+    assert "| 0.375 (" in lines[1]
+    spread = 1.96 * np.std([0, 0, 1, 0, 0, 0, 1, 1], ddof=1) / np.sqrt(8)
+    assert paired(np.array([1, 1, 1, 0, 1, 1, 1, 1]), np.array([1, 1, 0, 0, 1, 1, 0, 0])) == (
+        f"0.375 ({0.375 - spread:.3f} to {0.375 + spread:.3f})"
+    )
