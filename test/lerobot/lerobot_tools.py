@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,24 @@ HERE = Path(__file__).parent
 HORIZON = 12
 STATE = np.array([0.5, -1.0], np.float32)
 VERB = [sys.executable, "-m", "aloe_cli", "policy-server", "--port", "0", "--lerobot"]
-KINDS = ["act", "smolvla"]
+KINDS = ["act", "smolvla", "pi0", "pi05"]
+SAVED = [*KINDS, "pi0_relative", "pi05_bfloat16"]
+SMALL = "ALOE_TEST_SMALL_PI"  # folder like LeRobot's environment, see small_pi.py
 
 
-def run(script: str, *arguments: object) -> str:
+def serve(policy: Path) -> list[str]:
+    """Return the command that serves a policy of this kind, which the folder's name begins with."""
+    return [
+        *(["env", f"{lerobot.ENVIRONMENT}={os.environ[SMALL]}"] if policy.name[:2] == "pi" else []),
+        *VERB,
+        str(policy),
+    ]
+
+
+def run(script: str, *arguments: object, small: bool = False) -> str:
     """Return what a script of this folder prints in LeRobot's environment."""
-    command = [str(lerobot.interpreter()), str(HERE / script), *map(str, arguments)]
+    python = Path(os.environ[SMALL]) / "bin" / "python" if small else lerobot.interpreter()
+    command = [str(python), str(HERE / script), *map(str, arguments)]
     done = subprocess.run(command, env=lerobot.environment(), capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -5,6 +5,7 @@ What comes from a hub otherwise, the backbone's configuration and its tokenizer,
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,11 +20,18 @@ INPUTS = {
     "observation.state": PolicyFeature(FeatureType.STATE, (JOINTS,)),
 }
 OUTPUTS = {"action": PolicyFeature(FeatureType.ACTION, (JOINTS,))}
+
+
+def _about(mean: list[float], std: float) -> dict[str, torch.Tensor]:
+    centre, spread = torch.tensor(mean), torch.full((len(mean),), std)
+    return {"mean": centre, "std": spread, "q01": centre - 2 * spread, "q99": centre + 2 * spread}
+
+
 # Joint positions about 0.3 rad, so that normalisation shows.
 STATS = {
     **{key: {"mean": torch.full((3, 1, 1), 0.5), "std": torch.ones(3, 1, 1)} for key in list(INPUTS)[:2]},
-    "observation.state": {"mean": torch.tensor([0.5, -1.0]), "std": torch.ones(JOINTS)},
-    "action": {"mean": torch.tensor([0.3, -0.3]), "std": torch.full((JOINTS,), 0.1)},
+    "observation.state": _about([0.5, -1.0], 1.0),
+    "action": _about([0.3, -0.3], 0.1),
 }
 COMMON = {"input_features": INPUTS, "output_features": OUTPUTS, "device": "cpu", "chunk_size": HORIZON}
 
@@ -53,6 +61,36 @@ def smolvla(folder: Path) -> dict:
         "max_state_dim": 8,
         "max_action_dim": 8,
     }
+
+
+def pi0(_: Path) -> dict:
+    from small_pi import shrink
+
+    shrink()
+    _into_the_hubs_cache("google/paligemma-3b-pt-224")
+    return {
+        "n_action_steps": HORIZON,
+        "image_resolution": (28, 28),
+        "num_inference_steps": 3,
+        "max_state_dim": 8,
+        "max_action_dim": 8,
+        "tokenizer_max_length": 64,
+    }
+
+
+def pi05(folder: Path) -> dict:
+    return pi0(folder) | {"tokenizer_max_length": 80}
+
+
+def _into_the_hubs_cache(name: str) -> None:
+    """Put a tokenizer where LeRobot's preprocessor finds `name` without a network."""
+    from transformers import PaliGemmaConfig
+
+    folder = Path(os.environ["HF_HUB_CACHE"]) / f"models--{name.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text("made_here")
+    for part in (PaliGemmaConfig(), _tokenizer()):
+        part.save_pretrained(folder / "snapshots" / "made_here")
 
 
 def _tokenizer():
@@ -113,17 +151,29 @@ def _backbone(folder: Path) -> Path:
     return folder
 
 
-KINDS = {"act": act, "smolvla": smolvla}
+KINDS = {"act": act, "smolvla": smolvla, "pi0": pi0, "pi05": pi05}
+VARIANTS = {"relative": {"use_relative_actions": True}, "bfloat16": {"dtype": "bfloat16"}}
 
 
-def save(kind: str, folder: Path) -> None:
+def save(name: str, folder: Path) -> None:
+    """`name`: a kind, or kind_variant."""
     folder.mkdir()
     torch.manual_seed(0)
-    config = make_policy_config(kind, **COMMON, **KINDS[kind](folder))
+    kind, _, variant = name.partition("_")
+    config = make_policy_config(kind, **COMMON, **KINDS[kind](folder), **VARIANTS.get(variant, {}))
     policy = get_policy_class(kind)(config)
+    if kind in ("pi0", "pi05"):
+        _enliven(policy)
     before, after = make_pre_post_processors(config, dataset_stats=STATS)
     for part in (policy, before, after):
         part.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _enliven(policy: torch.nn.Module) -> None:
+    """Random weights so large that what is seen shows in what is done, in norms too, which begin at 0."""
+    for weight in policy.parameters():
+        weight.normal_(0, weight.shape[1:].numel() ** -0.5 if weight.ndim > 1 else 0.1)
 
 
 if __name__ == "__main__":

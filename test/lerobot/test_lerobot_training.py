@@ -15,7 +15,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src/aloe_core/test"))
 
-from lerobot_tools import HORIZON, KINDS, STATE, VERB, contract, observation, run
+from lerobot_tools import HORIZON, KINDS, STATE, VERB, contract, observation, run, serve
 
 import bagmaker
 from aloe_core.checkpoint import latest, verify_checkpoint
@@ -29,28 +29,33 @@ TRAINS = ["expert", "lora"]
 EXPERT = {
     "act": ("model.decoder", "model.action_head."),
     "smolvla": ("model.vlm_with_expert.lm_expert.", "model.action_"),
+    "pi0": ("model.paligemma_with_expert.gemma_expert.model.", "model.action_", "model.state_proj."),
+    "pi05": ("model.paligemma_with_expert.gemma_expert.model.", "model.action_", "model.time_mlp_"),
 }
+EXPERT["pi05_bfloat16"] = EXPERT["pi05"]
+TRAINED = [*KINDS, "pi05_bfloat16"]
 
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
 def facts(saved, tmp_path_factory):
-    """What train_in_process.py found, of each kind."""
+    """What train_in_process.py found, of each policy."""
     work = tmp_path_factory.mktemp("facts")
-    return {kind: json.loads(run("train_in_process.py", saved / kind, work / kind)) for kind in KINDS}
+    script = "train_in_process.py"
+    return {kind: json.loads(run(script, saved / kind, work / kind, small=kind.startswith("pi"))) for kind in TRAINED}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_features_have_the_promised_size_repeat_and_see_every_camera(facts, kind):
     found = facts[kind]["features"]
     assert found["shape"] == [4, found["promised"]]
     assert found["again"] and found["alone"] < 1e-4, "an observation's features do not depend on its batch"
     assert found["camera"] > 1e-3
-    assert (found["prompt"] > 1e-3) == (kind == "smolvla"), "ACT does not read"
+    assert (found["prompt"] > 1e-3) == (kind != "act"), "ACT does not read"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_the_loss_with_weights_of_1_is_lerobots_own_with_the_same_noise_and_time(facts, kind):
     found = facts[kind]["loss"]
     for mode in ("eval", "train"):
@@ -63,7 +68,7 @@ def test_the_loss_with_weights_of_1_is_lerobots_own_with_the_same_noise_and_time
 
 
 @pytest.mark.parametrize("trains", TRAINS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_only_the_expert_moves_or_only_its_adapters_and_the_features_stand_still(facts, kind, trains):
     found = facts[kind][trains]
     assert found["moved"] and found["chunks_moved"] > 1e-3 and found["features_moved"] == 0
@@ -77,18 +82,19 @@ def test_only_the_expert_moves_or_only_its_adapters_and_the_features_stand_still
 
 
 @pytest.mark.parametrize("trains", TRAINS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_a_batch_is_overfitted_and_what_is_saved_gives_the_same_chunks(facts, kind, trains):
     found = facts[kind][trains]
     first, last = found["losses"]
     assert last < (0.7 if trains == "expert" else 0.9) * first
-    assert found["chunks_after_loading"] < 1e-5
-    assert found["version"].startswith(f"v0001-aloe-{kind}-")
+    # Merged into bfloat16, adapters are rounded once.
+    assert found["chunks_after_loading"] < (0.01 if kind.endswith("bfloat16") and trains == "lora" else 1e-5)
+    assert found["version"].startswith(f"v0001-aloe-{kind.split('_')[0]}-")
     assert "corrupt (sha256 differs" in found["torn"]
 
 
 def training_server(policy: Path, out: Path, log: Path, *options: str):
-    return served([*VERB, str(policy), "--out", str(out), "--train", *options], log)
+    return served([*serve(policy), "--out", str(out), "--train", *options], log)
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +130,11 @@ def iteration(bags, out: Path, url: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("kind", "trains"), [("smolvla", "lora"), ("act", "expert")])
+@pytest.mark.parametrize(
+    ("kind", "trains"), [("smolvla", "lora"), ("act", "expert"), ("pi0", "expert"), ("pi05", "lora")]
+)
 def test_an_iteration_of_aloe_gives_a_version_that_drives_and_chooses(saved, bags, tmp_path, kind, trains):
-    versions = tmp_path / "versions"
+    versions = tmp_path / f"{kind}-versions"
     with training_server(saved / kind, versions, tmp_path / "log", trains) as server:
         result = iteration(bags, tmp_path / "critics", server.url)
         assert 0 < result["metrics"]["effective_size"] <= 1
@@ -141,7 +149,7 @@ def test_an_iteration_of_aloe_gives_a_version_that_drives_and_chooses(saved, bag
             assert client.offer.training.loss == ("L1" if kind == "act" else "flow matching")
             chunk = client.sample(obs, 1, seed=0)[0, 0]
     with (
-        served([*VERB, str(versions)], tmp_path / "log2") as server,
+        served(serve(versions), tmp_path / "log2") as server,
         Client(server.url, contract(), timeout=30.0, warm_up=120.0) as client,
     ):
         assert server.line.split()[1].startswith(f"v0001-aloe_select-{kind}-")

@@ -29,6 +29,11 @@ def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
     return torch.cat([tokens[:, :first].flatten(1), *(camera.mean(1) for camera in cameras)], 1)
 
 
+def samples(model: Any, batch: dict[str, Any], n: int) -> Tensor:
+    """Return its one chunk of each observation n times."""
+    return model.predict_action_chunk(batch).repeat_interleave(n, 0)
+
+
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
     """Return the mean absolute error of each chunk over its valid steps, [B]; in training the VAE's KL term is added.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from aloe_core.errors import AloeError
 from aloe_policy.interface import PolicySpec, Prefix
+from aloe_policy.remote.lerobot import kinds
 from aloe_policy.remote.lerobot.inputs import Inputs
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
+from aloe_policy.remote.lerobot.sampling import sample
 from aloe_policy.swap import MODEL_ERRORS
 
-KINDS = ("act", "smolvla")  # types of which a module here says what ALOE needs
 AT_ONCE = 64  # chunks that are sampled together
 
 Observations = dict[str, Any]  # arrays [B, ...] and a list of B prompts, see Inputs
@@ -60,17 +60,14 @@ class LeRobotChunkPolicy:
         """n chunks of each observation, float32 [B, n, H, A]."""
         if prefix is not None:
             raise AloeError(f"Policy {self.policy.version}: cannot be led towards a prefix.")
-        self.model.eval()
         parts = []
         with self._said():
             inputs = self.inputs.batch(obs)
             many = max(1, AT_ONCE // n)
             for begin in range(0, len(inputs["task"]), many):
                 part = {key: value[begin : begin + many] for key, value in inputs.items()}
-                self.model.reset()  # some keep what they saw before
-                batch = {key: _repeated(key, value, n) for key, value in self.policy.before(part).items()}
-                parts.append(self.policy.after(self.model.predict_action_chunk(batch)).float())
-        return torch.cat(parts).unflatten(0, (-1, n))
+                parts.append(sample(self.policy, self.policy.before(part), n))
+        return torch.cat(parts)
 
     def losses(self, obs: Observations, chunks: Tensor, length: Tensor) -> Tensor:
         """The policy's loss of each chunk [B, H, A], of which the first length [B] steps exist: [B], with a gradient.
@@ -101,14 +98,11 @@ class LeRobotChunkPolicy:
 
 def kind_of(policy: LeRobotPolicy) -> ModuleType:
     """Return the module that knows this type of policy; AloeError if there is none."""
-    kind = policy.model.config.type
-    if kind not in KINDS:
+    name = policy.model.config.type
+    kind = kinds.find(name)
+    if kind is None:
         raise AloeError(
-            f"Policy {policy.version}: {kind} can be served, but has no features, loss or training here: "
-            f"expected one of {', '.join(KINDS)}."
+            f"Policy {policy.version}: {name} can be served, but has no features, loss or training here: "
+            f"expected one of {', '.join(kinds.KINDS)}."
         )
-    return importlib.import_module(f"aloe_policy.remote.lerobot.{kind}")
-
-
-def _repeated(key: str, value: Any, n: int) -> Any:
-    return value.repeat_interleave(n, 0) if key.startswith("observation.") and isinstance(value, Tensor) else value
+    return kind

@@ -20,6 +20,10 @@ from aloe_policy.swap import MODEL_ERRORS
 
 WEIGHTS = "model.safetensors"
 
+# Of π0 and π0.5: openpi's files have one tensor for both, from which LeRobot fills two.
+_PALIGEMMA = "model.paligemma_with_expert.paligemma."
+TWINS = {f"{_PALIGEMMA}model.language_model.embed_tokens.weight": f"{_PALIGEMMA}lm_head.weight"}
+
 
 @dataclass(frozen=True)
 class LeRobotPolicy:
@@ -73,6 +77,9 @@ def check_weights(model: torch.nn.Module, file: Path) -> None:
                 raise AloeError(f"{file}: {key} did not arrive in the model: expected it to have the saved values.")
             arrived.add(state[name].data_ptr())
     for name, tensor in state.items():
+        twin = state.get(TWINS.get(name, ""))
+        if twin is not None and twin.data_ptr() in arrived and torch.equal(tensor, twin):
+            continue
         if tensor.numel() and tensor.data_ptr() not in arrived:  # tied weights are saved once
             raise AloeError(f"{file}: has no {name}, so that it would be random: expected every weight of the model.")
 

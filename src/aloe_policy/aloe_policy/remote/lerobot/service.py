@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from aloe_core.errors import AloeError
 from aloe_policy.remote import offer as keys
 from aloe_policy.remote.lerobot.inputs import Inputs
 from aloe_policy.remote.lerobot.judge import find_judge
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
+from aloe_policy.remote.lerobot.sampling import sample
 from aloe_policy.remote.offer import ServerOffer
 from aloe_policy.swap import MODEL_ERRORS
 
@@ -53,18 +53,7 @@ class LeRobotService:
         best, value = judge.choose(observation, chunks)
         return {**answer, "actions": chunks[best], keys.VALUE: value}
 
-    @torch.inference_mode()
     def _sample(self, observation: dict[str, Any], n: int) -> np.ndarray:
         """Return n chunks, float32 [n, H, A]; the observation is prepared once."""
-        policy = self._policy
-        policy.model.reset()  # some keep what they saw before; every request stands alone
-        batch = policy.before(self._inputs.one(observation))
-        if n > 1:
-            batch = {k: v.expand(n, *v.shape[1:]) if _batched(k, v) else v for k, v in batch.items()}
-        chunks = policy.model.predict_action_chunk(batch)
-        done = torch.cat([policy.after(chunk[None]) for chunk in chunks])
-        return done.float().cpu().numpy()
-
-
-def _batched(key: str, value: Any) -> bool:
-    return key.startswith("observation.") and isinstance(value, torch.Tensor) and len(value) == 1
+        batch = self._policy.before(self._inputs.one(observation))
+        return sample(self._policy, batch, n)[0].cpu().numpy()

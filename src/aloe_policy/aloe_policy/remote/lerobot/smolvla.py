@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from lerobot.policies.smolvla.modeling_smolvla import make_att_2d_masks
+from lerobot.policies.common.vla_utils import make_att_2d_masks
 from torch import Tensor
+
+from aloe_policy.remote.lerobot import flow
+from aloe_policy.remote.lerobot.sampling import repeated
 
 # The action expert and its projections. The projection of the state is part of the prefix, and stands still with it.
 EXPERT = ("model.vlm_with_expert.lm_expert.", "model.action_")
@@ -16,33 +18,34 @@ ADAPTED = (
 )
 LOSS = "flow matching"
 
-_TOKENS, _MASK = "observation.language.tokens", "observation.language.attention_mask"
 
-
-def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
-    """Return the VLM's output over the prefix [B, Z]: the mean over the tokens of each camera, and over the words.
-
-    Neither attends to the state's token, nor to the expert's.
-    """
+def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
+    """Return the VLM's view of observations; neither cameras nor words attend to the state's token behind them."""
     images, masks = model.prepare_images(batch)
-    words, said = batch[_TOKENS], batch[_MASK]
+    words, said = batch[flow.TOKENS], batch[flow.MASK]
     net = model.model
-    prefix, padding, causal = net.embed_prefix(images, masks, words, said, state=model.prepare_state(batch))
-    (output, _), _ = net.vlm_with_expert.forward(
-        attention_mask=make_att_2d_masks(padding, causal),
-        position_ids=padding.cumsum(1) - 1,
+    prefix, there, causal = net.embed_prefix(images, masks, words, said, state=model.prepare_state(batch))
+    (output, _), cache = net.vlm_with_expert.forward(
+        attention_mask=make_att_2d_masks(there, causal),
+        position_ids=there.cumsum(1) - 1,
         past_key_values=None,
         inputs_embeds=[prefix, None],
         use_cache=True,  # without, its layers expect the expert's tokens as well
     )
-    output = output.float()
     # Images, words, the state's token; then padding, if the configuration asks for a fixed length.
-    state_at = int(padding[0].nonzero()[-1])
-    first_word = state_at - words.shape[1]
-    cameras = output[:, :first_word].chunk(len(images), dim=1)
-    present = sum(key in batch for key in model.config.image_features)  # the rest is filled with black
-    text = (output[:, first_word:state_at] * said[..., None]).sum(1) / said.sum(1, keepdim=True).clamp_min(1)
-    return torch.cat([*(camera.mean(1) for camera in cameras[:present]), text], 1)
+    state_at = int(there[0].nonzero()[-1])
+    return flow.Prefix(output, there, cache, len(images), state_at - words.shape[1])
+
+
+def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
+    return flow.pooled(model, encode(model, batch), batch)
+
+
+def samples(model: Any, batch: dict[str, Any], n: int) -> Tensor:
+    # LeRobot's own call also compiles, and turns an Aloha's joints, if the configuration asks for it.
+    if n == 1 or model.config.compile_model or model.config.adapt_to_pi_aloha:
+        return repeated(model, batch, n)
+    return flow.integrated(model, encode(model, batch), n, model.config.num_steps)
 
 
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
