@@ -55,8 +55,8 @@ def facts(kind: str) -> dict[str, Any]:
         found = {
             "weights": sum(weight.numel() for weight in model.parameters()),
             "expert": sum(weight.numel() for weight in expert.values()),
-            "features": list(known.pooled(model, batch(2)).shape),
-            "samples": list(known.samples(model, batch(2), N).shape),
+            "features": list(known.pooled(model, known.encode(model, batch(2)), batch(2)).shape),
+            "samples": list(known.samples(model, known.encode(model, batch(2)), batch(2), N).shape),
             "losses": list(known.losses(model, batch(2)).shape),
         }
     linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aloe_policy.remote.lerobot import sampling
 from aloe_policy.remote.lerobot.chunks import LeRobotChunkPolicy
 from aloe_policy.remote.lerobot.loading import load
 
@@ -52,6 +53,14 @@ def by_lerobot(policy: LeRobotChunkPolicy, obs: dict[str, Any]) -> torch.Tensor:
     return torch.cat(rows).unflatten(0, (ROWS, N))
 
 
+def one_with_features(policy: LeRobotChunkPolicy, obs: dict[str, Any]) -> float:
+    """Distance of the one chunk from an encoding that is shared with features, from LeRobot's own call."""
+    batch = policy.policy.before(policy.inputs.batch(obs))
+    torch.manual_seed(3)
+    chunks = sampling.sample(policy.policy, batch, 1, sampling.encode(policy.policy, batch))
+    return float((chunks - sampled(policy, obs, 1)).abs().max())
+
+
 def encoded(policy: LeRobotChunkPolicy, obs: dict[str, Any]) -> int:
     """Images that go through the vision tower for N chunks of each observation."""
     rows: list[int] = []
@@ -81,6 +90,7 @@ def main(folder: Path) -> None:
         "shape": list(chunks.shape),
         "finite": bool(chunks.isfinite().all()),
         "from_lerobots": float((by_lerobot(policy, obs) - chunks).abs().max()),
+        "one_with_features": one_with_features(policy, obs),
         "apart": float((chunks[:, 1:] - chunks[:, :1]).abs().amax((2, 3)).min()),
         "moved": moved,
         "images_encoded": encoded(policy, obs),

@@ -2,9 +2,9 @@
 
     small_pi.py -m MODULE ARGUMENTS...     or SCRIPT ARGUMENTS... runs it so, as LeRobot's Python would
 
-What config.json says of a size is one of two Gemmas; width of the vision tower, its 27 layers and the 257,152 words are
-constants, and the smallest model that runs has 4 billion weights (full_pi.py). So the numbers are
-replaced where LeRobot hands them to transformers. All else is its own: building, saving, renaming, loading, computing.
+All that config.json says of sizes is which of two Gemmas. The vision tower's width and 27 layers, and 257,152 words,
+are constants, and the smallest model that runs has 4 billion weights (full_pi.py). So these numbers are replaced where
+LeRobot hands them to transformers. All else is its own: building, saving, renaming, loading, computing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several chunks of one observation: it is encoded once, and each is what LeRobot alone would make of the same noise."""
+"""Several chunks of one observation: it is encoded once, and each is what LeRobot alone makes of the same noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def found(saved, request):
 def test_each_chunk_is_lerobots_own_for_its_observation_and_noise(found):
     _, facts = found
     assert facts["shape"] == [3, 4, HORIZON, 2] and facts["finite"]
-    assert facts["from_lerobots"] < 1e-5
+    assert facts["from_lerobots"] < 1e-5 and facts["one_with_features"] < 1e-5
     assert facts["apart"] > 0.05, "other noise, another chunk"
 
 

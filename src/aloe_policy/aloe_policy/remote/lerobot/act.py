@@ -14,24 +14,28 @@ ADAPTED = r"model\.(decoder\.layers\.\d+\.linear[12]|action_head)"
 LOSS = "L1"  # of its one chunk; ACT has no flow
 
 
-def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
-    """Return the encoder's memory [B, Z]: its first tokens as they are, the mean over the tokens of each camera."""
+def encode(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the encoder's memory [B, S, D] and the one chunk that comes of it [B, H, A]."""
     memory: list[Tensor] = []
     hook = model.model.encoder.register_forward_hook(lambda _module, _inputs, output: memory.append(output))
     try:
-        model.predict_action_chunk(batch)
+        chunk = model.predict_action_chunk(batch)
     finally:
         hook.remove()
-    tokens = memory[0].transpose(0, 1)
-    config = model.config
+    return memory[0].transpose(0, 1), chunk
+
+
+def pooled(model: Any, encoding: tuple[Tensor, Tensor], _batch: dict[str, Any]) -> Tensor:
+    """Return the encoder's first tokens as they are, and the mean over the tokens of each camera, [B, Z]."""
+    tokens, config = encoding[0], model.config
     first = 1 + bool(config.robot_state_feature) + bool(config.env_state_feature)  # the latent, then the states
     cameras = tokens[:, first:].chunk(len(config.image_features), dim=1) if config.image_features else ()
     return torch.cat([tokens[:, :first].flatten(1), *(camera.mean(1) for camera in cameras)], 1)
 
 
-def samples(model: Any, batch: dict[str, Any], n: int) -> Tensor:
+def samples(_model: Any, encoding: tuple[Tensor, Tensor], _batch: dict[str, Any], n: int) -> Tensor:
     """Return its one chunk of each observation n times."""
-    return model.predict_action_chunk(batch).repeat_interleave(n, 0)
+    return encoding[1].repeat_interleave(n, 0)
 
 
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:

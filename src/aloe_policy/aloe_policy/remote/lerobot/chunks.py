@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,10 +11,9 @@ from torch import Tensor
 
 from aloe_core.errors import AloeError
 from aloe_policy.interface import PolicySpec, Prefix
-from aloe_policy.remote.lerobot import kinds
+from aloe_policy.remote.lerobot import kinds, sampling
 from aloe_policy.remote.lerobot.inputs import Inputs
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
-from aloe_policy.remote.lerobot.sampling import sample
 from aloe_policy.swap import MODEL_ERRORS
 
 AT_ONCE = 64  # chunks that are sampled together
@@ -29,7 +27,7 @@ class LeRobotChunkPolicy:
     def __init__(self, policy: LeRobotPolicy) -> None:
         """AloeError for a type of which nothing is known but how to load and ask it."""
         self.policy, self.model = policy, policy.model
-        self.kind = kind_of(policy)
+        self.kind = kinds.known(policy)
         self.inputs = Inputs(self.model.config)
         config = self.model.config
         made_up = self.inputs.made_up()
@@ -44,18 +42,12 @@ class LeRobotChunkPolicy:
             guided=False,
         )
 
-    @torch.no_grad()
     def features(self, obs: Observations) -> Tensor:
         """[B, Z] float32 of what no training here changes: the pooled trunk and the normalised state."""
-        self.model.eval()
         with self._said():
             batch = self.policy.before(self.inputs.batch(obs))
-            parts = [self.kind.pooled(self.model, batch)]
-            if "observation.state" in batch:
-                parts.append(batch["observation.state"])
-            return torch.cat([part.float() for part in parts], 1)
+            return sampling.features(self.policy, batch, sampling.encode(self.policy, batch))
 
-    @torch.no_grad()
     def sample(self, obs: Observations, n: int, prefix: Prefix | None = None) -> Tensor:
         """n chunks of each observation, float32 [B, n, H, A]."""
         if prefix is not None:
@@ -66,7 +58,7 @@ class LeRobotChunkPolicy:
             many = max(1, AT_ONCE // n)
             for begin in range(0, len(inputs["task"]), many):
                 part = {key: value[begin : begin + many] for key, value in inputs.items()}
-                parts.append(sample(self.policy, self.policy.before(part), n))
+                parts.append(sampling.sample(self.policy, self.policy.before(part), n))
         return torch.cat(parts)
 
     def losses(self, obs: Observations, chunks: Tensor, length: Tensor) -> Tensor:
@@ -94,15 +86,3 @@ class LeRobotChunkPolicy:
         except MODEL_ERRORS as error:
             text = " ".join(str(error).split())[:400]
             raise AloeError(f"Policy {self.policy.version}: {type(error).__name__}: {text}.") from error
-
-
-def kind_of(policy: LeRobotPolicy) -> ModuleType:
-    """Return the module that knows this type of policy; AloeError if there is none."""
-    name = policy.model.config.type
-    kind = kinds.find(name)
-    if kind is None:
-        raise AloeError(
-            f"Policy {policy.version}: {name} can be served, but has no features, loss or training here: "
-            f"expected one of {', '.join(kinds.KINDS)}."
-        )
-    return kind

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aloe_core.errors import AloeError
 from aloe_policy.critic import ChunkCritic, CriticConfig
@@ -21,7 +22,6 @@ class Judge:
 
     def __init__(self, policy: LeRobotPolicy, config: dict[str, Any], weights: Path) -> None:
         """`config`: contents of critic.json. AloeError if it and the weights do not fit each other and the policy."""
-        self._policy = LeRobotChunkPolicy(policy)
         try:
             self._critic = ChunkCritic(CriticConfig.model_validate(config["critic"]))
             self.candidates = int(config["candidates"])  # chunks to sample where the client asks for more
@@ -29,20 +29,23 @@ class Judge:
         except (KeyError, TypeError, ValueError) as error:
             raise AloeError(f"{weights.with_name(CRITIC_CONFIG)}: {' '.join(str(error).split())}.") from error
         load_weights(self._critic, weights)
-        if self._critic.config.feature_dim != self._policy.spec.feature_dim:
+        if self._critic.config.feature_dim != LeRobotChunkPolicy(policy).spec.feature_dim:
             raise AloeError(f"{weights}: a critic of other features than those of policy {policy.version}.")
         self._device = policy.model.config.device
         self._critic.to(self._device).eval()
         self._relative, self._version = relative.to(self._device), policy.version
 
     @torch.inference_mode()
-    def choose(self, observation: dict[str, Any], chunks: np.ndarray) -> tuple[int, dict[str, Any]]:
-        """Return which of chunks [n, H, A] has the highest Q_pess, and the fields of an aloe_core.types.Value."""
-        z = self._policy.features({key: [value] for key, value in observation.items() if not key.startswith("aloe/")})
-        state = torch.from_numpy(observation["observation/state"].astype(np.float32))[None].to(self._device)
+    def choose(self, features: Tensor, state: np.ndarray, chunks: np.ndarray) -> tuple[int, dict[str, Any]]:
+        """Return which of chunks [n, H, A] has the highest Q_pess, and the fields of an aloe_core.types.Value.
+
+        `features` [1, Z] and the observed positions [J] are those the chunks were sampled for.
+        """
+        positions = torch.from_numpy(state.astype(np.float32))[None].to(self._device)
+        z = features.to(self._device)
         length = torch.full((1,), self._critic.config.steps, device=self._device)
         given = torch.from_numpy(chunks)[None].to(self._device)
-        q = self._critic(z.to(self._device), self._critic.encode(given, state * self._relative, length))[:, 0]
+        q = self._critic(z, self._critic.encode(given, positions * self._relative, length))[:, 0]
         q_pess = self._critic.pessimistic(q)
         best = int(q_pess.argmax())
         return best, {

@@ -11,7 +11,7 @@ from lerobot.policies.common.vla_utils import make_att_2d_masks, prepare_attenti
 from torch import Tensor
 
 from aloe_policy.remote.lerobot import flow
-from aloe_policy.remote.lerobot.sampling import repeated
+from aloe_policy.remote.lerobot.flow import pooled
 
 # The action expert without its output over words, which nothing uses; projections of actions, time and π0's state.
 EXPERT = ("model.paligemma_with_expert.gemma_expert.model.", "model.action_", "model.time_mlp_", "model.state_proj.")
@@ -20,6 +20,8 @@ ADAPTED = (
     r"|(layers\.\d+\.\w+_layernorm|norm)\.dense)|state_proj|action_(in|out)_proj|(action_)?time_mlp_(in|out))"
 )
 LOSS = "flow matching"
+
+__all__ = ["ADAPTED", "EXPERT", "LOSS", "encode", "losses", "pooled", "samples"]
 
 
 def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
@@ -40,14 +42,8 @@ def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
     return flow.Prefix(output, there, cache, len(images), there.shape[1] - words.shape[1])
 
 
-def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
-    return flow.pooled(model, encode(model, batch), batch)
-
-
-def samples(model: Any, batch: dict[str, Any], n: int) -> Tensor:
-    if n == 1 or model.config.compile_model:  # LeRobot's own call is what it compiles
-        return repeated(model, batch, n)
-    return flow.integrated(model, encode(model, batch), n, model.config.num_inference_steps, **_state(model, batch))
+def samples(model: Any, prefix: flow.Prefix, batch: dict[str, Any], n: int) -> Tensor:
+    return flow.integrated(model, prefix, n, model.config.num_inference_steps, **_state(model, batch))
 
 
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Chunks of a policy, several for each observation, in the units it was trained in."""
+"""What a policy makes of observations that its preprocessor has prepared: an encoding, features of it, chunks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,38 @@ from torch import Tensor
 from aloe_policy.remote.lerobot import kinds
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
 
+# Switches of a configuration for what only LeRobot's own call does: compiled code, an Aloha's joints turned.
+OWN = ("compile_model", "adapt_to_pi_aloha")
+
 
 @torch.no_grad()
-def sample(policy: LeRobotPolicy, batch: dict[str, Any], n: int) -> Tensor:
-    """Return n chunks for each of B observations that `policy.before` has prepared, float32 [B, n, H, A]."""
+def encode(policy: LeRobotPolicy, batch: dict[str, Any]) -> Any:
+    """Return what the type's module makes of B observations once, for features and one call of sample."""
+    return kinds.known(policy).encode(policy.model.eval(), batch)
+
+
+@torch.no_grad()
+def features(policy: LeRobotPolicy, batch: dict[str, Any], encoding: Any) -> Tensor:
+    """Return what no training here changes: the pooled trunk and the normalised state, float32 [B, Z]."""
+    parts = [kinds.known(policy).pooled(policy.model, encoding, batch)]
+    if "observation.state" in batch:
+        parts.append(batch["observation.state"])
+    return torch.cat([part.float() for part in parts], 1)
+
+
+@torch.no_grad()
+def sample(policy: LeRobotPolicy, batch: dict[str, Any], n: int, encoding: Any = None) -> Tensor:
+    """Return n chunks for each of B observations in the units the policy was trained in, float32 [B, n, H, A]."""
     model = policy.model.eval()
-    model.reset()  # some keep what they saw before; every request stands alone
     kind = kinds.find(model.config.type)
-    chunks = repeated(model, batch, n) if kind is None else kind.samples(model, batch, n)
+    if kind is None or (encoding is None and n == 1) or any(getattr(model.config, name, False) for name in OWN):
+        model.reset()  # some keep what they saw before; every request stands alone
+        chunks = model.predict_action_chunk({key: _rows(key, value, n) for key, value in batch.items()})
+    else:
+        chunks = kind.samples(model, kind.encode(model, batch) if encoding is None else encoding, batch, n)
     chunks = chunks.unflatten(0, (-1, n))
     # B at a time: actions relative to the state become absolute by the B states that went through `before` last.
     return torch.stack([policy.after(chunks[:, i]).float() for i in range(n)], 1)
-
-
-def repeated(model: Any, batch: dict[str, Any], n: int) -> Tensor:
-    """Return n chunks of each observation by LeRobot's own call, [B * n, H, A]; all of it is computed n times."""
-    return model.predict_action_chunk({key: _rows(key, value, n) for key, value in batch.items()})
 
 
 def _rows(key: str, value: Any, n: int) -> Any:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from aloe_core.errors import AloeError
 from aloe_policy.remote import offer as keys
+from aloe_policy.remote.lerobot import sampling
 from aloe_policy.remote.lerobot.inputs import Inputs
 from aloe_policy.remote.lerobot.judge import find_judge
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
-from aloe_policy.remote.lerobot.sampling import sample
 from aloe_policy.remote.offer import ServerOffer
 from aloe_policy.swap import MODEL_ERRORS
 
@@ -26,7 +24,8 @@ class LeRobotService:
 
     def __init__(self, policy: LeRobotPolicy) -> None:
         self._policy, self._inputs, self._judge = policy, Inputs(policy.model.config), find_judge(policy)
-        horizon = len(self._sample(self._inputs.made_up(), 1)[0])
+        batch = policy.before(self._inputs.one(self._inputs.made_up()))
+        horizon = sampling.sample(policy, batch, 1).shape[2]
         self.offer = ServerOffer(
             version=policy.version,
             horizon=horizon,
@@ -43,17 +42,15 @@ class LeRobotService:
             raise AloeError(f"Observation: {keys.SAMPLES} = {samples!r}: expected a whole number, 1 to {MAX_SAMPLES}.")
         samples = min(samples, most)
         try:
-            chunks = self._sample(observation, samples)
+            batch = self._policy.before(self._inputs.one(observation))
+            seen = None if judge is None else sampling.encode(self._policy, batch)  # once, for chunks and critic
+            chunks = sampling.sample(self._policy, batch, samples, seen)[0].cpu().numpy()
+            features = None if judge is None else sampling.features(self._policy, batch, seen)
         except MODEL_ERRORS as error:
             text = " ".join(str(error).split())[:400]
             raise AloeError(f"Policy {self._policy.version}: {type(error).__name__}: {text}.") from error
         answer = {"actions": chunks[0], keys.SAMPLED: samples}
         if judge is None:
             return {**answer, keys.ALL: chunks} if observation.get(keys.ALL) else answer
-        best, value = judge.choose(observation, chunks)
+        best, value = judge.choose(features, observation["observation/state"], chunks)
         return {**answer, "actions": chunks[best], keys.VALUE: value}
-
-    def _sample(self, observation: dict[str, Any], n: int) -> np.ndarray:
-        """Return n chunks, float32 [n, H, A]; the observation is prepared once."""
-        batch = self._policy.before(self._inputs.one(observation))
-        return sample(self._policy, batch, n)[0].cpu().numpy()

@@ -8,7 +8,7 @@ from lerobot.policies.common.vla_utils import make_att_2d_masks
 from torch import Tensor
 
 from aloe_policy.remote.lerobot import flow
-from aloe_policy.remote.lerobot.sampling import repeated
+from aloe_policy.remote.lerobot.flow import pooled
 
 # The action expert and its projections. The projection of the state is part of the prefix, and stands still with it.
 EXPERT = ("model.vlm_with_expert.lm_expert.", "model.action_")
@@ -17,6 +17,8 @@ ADAPTED = (
     r"|action_(in|out)_proj|action_time_mlp_(in|out))"
 )
 LOSS = "flow matching"
+
+__all__ = ["ADAPTED", "EXPERT", "LOSS", "encode", "losses", "pooled", "samples"]
 
 
 def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
@@ -37,15 +39,8 @@ def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
     return flow.Prefix(output, there, cache, len(images), state_at - words.shape[1])
 
 
-def pooled(model: Any, batch: dict[str, Any]) -> Tensor:
-    return flow.pooled(model, encode(model, batch), batch)
-
-
-def samples(model: Any, batch: dict[str, Any], n: int) -> Tensor:
-    # LeRobot's own call also compiles, and turns an Aloha's joints, if the configuration asks for it.
-    if n == 1 or model.config.compile_model or model.config.adapt_to_pi_aloha:
-        return repeated(model, batch, n)
-    return flow.integrated(model, encode(model, batch), n, model.config.num_steps)
+def samples(model: Any, prefix: flow.Prefix, _batch: dict[str, Any], n: int) -> Tensor:
+    return flow.integrated(model, prefix, n, model.config.num_steps)
 
 
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
