@@ -1,7 +1,7 @@
-"""Several chunks of one observation: sample_in_process.py POLICY; in LeRobot's environment. Prints a JSON object.
+"""Several chunks of one observation: sample_in_process.py POLICY...; in LeRobot's environment. Prints a JSON object.
 
-Distances between ours and what LeRobot's own predict_action_chunk makes of the same noise, and how often what is seen
-is encoded.
+For each: distances between ours and what LeRobot's own predict_action_chunk makes of the same noise, and how often what
+is seen is encoded.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def encoded(policy: LeRobotChunkPolicy, obs: dict[str, Any]) -> int:
     return sum(rows)
 
 
-def main(folder: Path) -> None:
+def facts(folder: Path) -> dict[str, Any]:
     policy = LeRobotChunkPolicy(load(folder, "cpu"))
     obs = observations()
     chunks = sampled(policy, obs)
@@ -86,7 +86,7 @@ def main(folder: Path) -> None:
     moved = {}
     for key, change in changes.items():
         moved[key] = float((sampled(policy, obs | change) - chunks).abs().amax((1, 2, 3)).min())
-    found = {
+    return {
         "shape": list(chunks.shape),
         "finite": bool(chunks.isfinite().all()),
         "from_lerobots": float((by_lerobot(policy, obs) - chunks).abs().max()),
@@ -94,9 +94,9 @@ def main(folder: Path) -> None:
         "apart": float((chunks[:, 1:] - chunks[:, :1]).abs().amax((2, 3)).min()),
         "moved": moved,
         "images_encoded": encoded(policy, obs),
+        "features": policy.spec.feature_dim,
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(json.dumps({Path(folder).name: facts(Path(folder)) for folder in sys.argv[1:]}))

@@ -33,7 +33,7 @@ STATS = {
     "observation.state": _about([0.5, -1.0], 1.0),
     "action": _about([0.3, -0.3], 0.1),
 }
-COMMON = {"input_features": INPUTS, "output_features": OUTPUTS, "device": "cpu", "chunk_size": HORIZON}
+COMMON = {"output_features": OUTPUTS, "device": "cpu", "chunk_size": HORIZON}
 
 
 def act(_: Path) -> dict:
@@ -152,7 +152,11 @@ def _backbone(folder: Path) -> Path:
 
 
 KINDS = {"act": act, "smolvla": smolvla, "pi0": pi0, "pi05": pi05}
-VARIANTS = {"relative": {"use_relative_actions": True}, "bfloat16": {"dtype": "bfloat16"}}
+VARIANTS = {
+    "relative": {"use_relative_actions": True},
+    "bfloat16": {"dtype": "bfloat16"},
+    "third": {"empty_cameras": 1},  # that is not there
+}
 
 
 def save(name: str, folder: Path) -> None:
@@ -160,7 +164,8 @@ def save(name: str, folder: Path) -> None:
     folder.mkdir()
     torch.manual_seed(0)
     kind, _, variant = name.partition("_")
-    config = make_policy_config(kind, **COMMON, **KINDS[kind](folder), **VARIANTS.get(variant, {}))
+    given = COMMON | {"input_features": dict(INPUTS)} | KINDS[kind](folder) | VARIANTS.get(variant, {})
+    config = make_policy_config(kind, **given)
     policy = get_policy_class(kind)(config)
     if kind in ("pi0", "pi05"):
         _enliven(policy)

@@ -12,12 +12,15 @@ pytestmark = pytest.mark.timeout(1800)
 FLOWS = [name for name in SAVED if name != "act"]
 
 
-@pytest.fixture(scope="module", params=FLOWS)
-def found(saved, request):
+@pytest.fixture(scope="module")
+def all_found(saved):
+    return json.loads(run("sample_in_process.py", *(saved / name for name in FLOWS), small=True))
+
+
+@pytest.fixture(params=FLOWS)
+def found(all_found, request):
     """What sample_in_process.py found, of 4 chunks for each of 3 observations by two cameras."""
-    return request.param, json.loads(
-        run("sample_in_process.py", saved / request.param, small=request.param[:2] == "pi")
-    )
+    return request.param, all_found[request.param]
 
 
 def test_each_chunk_is_lerobots_own_for_its_observation_and_noise(found):
@@ -28,7 +31,8 @@ def test_each_chunk_is_lerobots_own_for_its_observation_and_noise(found):
 
 
 def test_each_image_is_encoded_once_for_all_chunks(found):
-    assert found[1]["images_encoded"] == 3 * 2
+    name, facts = found
+    assert facts["images_encoded"] == 3 * (3 if name == "pi0_third" else 2), "black for a camera that is not there"
 
 
 def test_a_chunk_depends_on_every_camera_the_state_and_the_words(found):
@@ -36,6 +40,10 @@ def test_a_chunk_depends_on_every_camera_the_state_and_the_words(found):
     assert all(moved > (5e-5 if name == "smolvla" else 1e-3) for moved in facts["moved"].values()), facts["moved"]
     if name == "pi0_relative":
         assert facts["moved"]["state"] > 0.25, "actions relative to the state become absolute by their own state"
+
+
+def test_a_camera_that_is_not_there_adds_no_features(all_found):
+    assert all_found["pi0_third"]["features"] == all_found["pi0"]["features"] == 3 * 48 + 2
 
 
 def test_pi_as_large_as_it_is_has_the_weights_that_training_expects(offline):
