@@ -15,9 +15,9 @@ KEY = "sorting-easy_average_hg_dagger_s0"
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """The work folder of a benchmark with one run."""
+    """The work folder of a benchmark with one run of two rounds."""
     folder = tmp_path_factory.mktemp("learned")
-    done = run(folder, "--methods", "hg_dagger", "--observe", "objects")
+    done = run(folder, "--methods", "hg_dagger", "--observe", "objects", "--rounds", "2", "--budget", "6")
     assert done.returncode == 0, done.stderr
     return folder / "work"
 
@@ -29,14 +29,14 @@ def improve(learned, folder, *words):
 
 @pytest.mark.slow
 def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(learned, tmp_path):
-    words = ("--runs", KEY, "--methods", "hg_dagger,aloe_select+n4", "--json")
+    words = ("--runs", KEY, "--methods", "hg_dagger,aloe_select+n4,recap", "--json")
     rows = result(improve(learned, tmp_path, *words))["rows"]
-    assert [row["method"] for row in rows] == ["hg_dagger", "aloe_select+n4"]
-    assert [list(row["good"]) for row in rows] == [["1"], ["1", "4"]]
-    assert {row["before"] for row in rows} == {"v0001-bc"}
+    assert [row["method"] for row in rows] == ["hg_dagger", "aloe_select+n4", "recap"]
+    assert [list(row["good"]) for row in rows] == [["1"], ["1", "4"], ["1"]]
+    assert {row["before"] for row in rows} == {"v0002-hg_dagger"}
     assert all(len(good) == 2 for row in rows for good in row["good"].values())
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()}
-    assert len(kept) == 2 and result(improve(learned, tmp_path, *words))["rows"] == rows
+    assert len(kept) == 3 and result(improve(learned, tmp_path, *words))["rows"] == rows
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == kept, "not run again"
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
 

@@ -79,6 +79,7 @@ def improve(
         "hardware": f"{hardware()}, no GPU used",
         "revision": git_revision() or "unknown",
         "runs": runs.split(","),
+        "learned": str(learned.resolve()),
         "episodes": episodes,
         "overrides": overrides,
         "budget_overrides": budget.overrides,
@@ -95,6 +96,7 @@ def improve(
             found += future.result()
             stages.show("runs", done, len(rows), "")
     found.sort(key=lambda one: (one["seed"], methods.split(",").index(one["method"])))
+    del facts["learned"]  # a path of this machine, of no use to others
     write(found, facts, out)
     print(f"{out}.md, {out}.json: {len(found)} rows")
     return facts | {"rows": found}
@@ -115,31 +117,43 @@ def measure(
     found, replay = [], None
     run = Path(learned) / "runs" / row.key
     curve = json.loads((Path(learned) / "rows" / f"{row.key}.json").read_text())["curve"]
-    before = run / curve[-2]["checkpoint"]
-    robot = load_contract(contract)
+    line = [run / point["checkpoint"] for point in curve[:-1]]  # the step starts from the last; recap refits the first
     for name in methods:
         path = Path(work) / "rows" / f"{row.key}_{name}.json"
         if not path.exists():
             if replay is None:
                 replay = _data(row, budget, contract, run, curve)
-            method, changed = variants.split(name)
-            changes = variants.overrides(changed, robot, make_hyper(budget.overrides).stride)
             root = Path(work) / "checkpoints" / f"{row.key}_{name}"
-            shutil.rmtree(root, ignore_errors=True)
-            shutil.copytree(before, root / before.name)
-            hyper = budget.overrides | overrides | changes
-            checkpoint = learning.improve(
-                method, replay, root, root / before.name, hyper, row, contract, lambda _: None
-            )
-            result = {"run": row.key, "seed": row.seed, "method": name, "before": before.name}
+            checkpoint = _step(name, replay, line, root, row, budget, overrides, contract)
             counts = sorted({1, learning.candidates(checkpoint)})
-            result["good"] = {n: _successes(row, contract, checkpoint, n, episodes) for n in counts}
+            good = {n: _successes(row, budget, contract, checkpoint, n, episodes) for n in counts}
+            result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name, "good": good}
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".partial")
             part.write_text(json.dumps(result))
             part.rename(path)
         found.append(json.loads(path.read_text()))
     return found
+
+
+def _step(
+    name: str,
+    replay: Replay,
+    line: list[Path],
+    root: Path,
+    row: Row,
+    budget: Budget,
+    overrides: dict[str, Any],
+    contract: str,
+) -> Path:
+    """Return what a method with its variants makes of the last checkpoint of a line, in a folder that has the line."""
+    method, changed = variants.split(name)
+    changes = variants.overrides(changed, load_contract(contract), make_hyper(budget.overrides).stride)
+    shutil.rmtree(root, ignore_errors=True)
+    for checkpoint in line:
+        shutil.copytree(checkpoint, root / checkpoint.name)
+    hyper = budget.overrides | overrides | changes
+    return learning.improve(method, replay, root, root / line[-1].name, hyper, row, contract, lambda _: None)
 
 
 def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[str, Any]]) -> Replay:
@@ -163,7 +177,7 @@ def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[s
     return replay
 
 
-def _successes(row: Row, contract: str, checkpoint: Path, count: int, episodes: int) -> list[int]:
+def _successes(row: Row, budget: Budget, contract: str, checkpoint: Path, count: int, episodes: int) -> list[int]:
     """1 for every start that the policy alone brought to success, 0 for the others."""
     job = Job(
         load_contract(contract),
@@ -171,13 +185,9 @@ def _successes(row: Row, contract: str, checkpoint: Path, count: int, episodes: 
         row.level,
         make_policy=functools.partial(learning.load, str(checkpoint), contract, count),
         record=False,
-        observe="objects" if _sees_objects(checkpoint) else "images",
+        observe=budget.observe,
     )
     return [int(e.outcome == Outcome.SUCCESS) for e in collect(job, range(SEED0, SEED0 + episodes), processes=1)]
-
-
-def _sees_objects(checkpoint: Path) -> bool:
-    return bool(json.loads((checkpoint / "config.json").read_text())["policy"].get("objects"))
 
 
 def _row(learned: Path, key: str) -> Row:
@@ -200,9 +210,9 @@ def _budget(learned: Path) -> Budget:
 
 
 def _same_question(work: Path, facts: dict[str, Any]) -> None:
-    """Measurements by other settings do not compare; AloeError if `work` holds such."""
+    """Measurements by other settings or of other runs do not compare; AloeError if `work` holds such."""
     path = work / "settings.yaml"
-    wanted = yaml.safe_dump({key: facts[key] for key in ("episodes", "overrides", "budget_overrides")})
+    wanted = yaml.safe_dump({key: facts[key] for key in ("learned", "episodes", "overrides", "budget_overrides")})
     if path.exists() and path.read_text() != wanted:
         raise AloeError(f"{path}: measurements there had other settings; choose another --work or delete it.")
     work.mkdir(parents=True, exist_ok=True)

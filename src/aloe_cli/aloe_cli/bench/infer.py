@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from aloe_cli import paths
+from aloe_cli.bench.contracts import with_cameras
 from aloe_cli.bench.hardware import hardware
-from aloe_cli.bench.infer_policy import eight_over_one, write_contract
+from aloe_cli.bench.infer_policy import eight_over_one
 from aloe_cli.bench.infer_rig import Rig, Seen
 from aloe_cli.bench.takeover import start_pose
 from aloe_cli.command import VerbApp
@@ -53,7 +54,7 @@ def infer(
         raise AloeError(f"candidates = {candidates}: expected 1 to 256.")
     with tempfile.TemporaryDirectory(prefix="aloe-bench-") as folder:
         work = Path(folder)
-        path = write_contract(paths.contract(contract), work, cameras, pixels, camera_hz)
+        path = with_cameras(paths.contract(contract), work, cameras, pixels, camera_hz)
         robot = load_contract(path)
         checkpoint = write_untrained(work / "checkpoints", robot, near=0.01)
         ratio = eight_over_one(checkpoint, robot)

@@ -1,4 +1,4 @@
-"""What `./aloe bench infer` drives: a contract with cameras of one size; and what eight chunks cost over one."""
+"""What eight chunks cost over one, for `./aloe bench infer`."""
 
 from __future__ import annotations
 
@@ -7,35 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-from aloe_core.contract import RobotContract, load_contract
+from aloe_core.contract import RobotContract
 from aloe_core.types import Observation
 from aloe_policy.runtime import load_runtime
-
-
-def write_contract(base: Path, work: Path, cameras: int, pixels: int, camera_hz: float) -> Path:
-    """Write `base` with other cameras to work/contract.yaml; AloeError if that is no contract."""
-    robot = load_contract(base)
-    document = yaml.safe_load(base.read_text())
-    document["cameras"] = [
-        {
-            "name": f"camera_{k}",
-            "topic": f"cameras/camera_{k}",
-            "width": pixels,
-            "height": pixels,
-            "rate_hz": camera_hz,
-            "frame_id": f"camera_{k}_optical_frame",
-        }
-        for k in range(cameras)
-    ]
-    model = document.get("model")
-    if model and model.get("file") and robot.folder and "://" not in model["file"]:
-        model["file"] = str(robot.folder / model["file"])
-    path = work / "contract.yaml"
-    path.write_text(yaml.safe_dump(document))
-    load_contract(path)
-    return path
 
 
 def eight_over_one(checkpoint: Path, contract: RobotContract, repeats: int = 30) -> float:

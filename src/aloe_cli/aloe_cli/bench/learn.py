@@ -79,13 +79,13 @@ def learn(
         demonstrations, rounds, budget, successes, episodes, last_episodes, cast(Observe, observe), overrides
     )
     _same_budget(work, limits, robot)
-    found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     facts = {
         "hardware": f"{hardware()}, no GPU used",
         "revision": git_revision() or "unknown",
         "budget": asdict(limits),
         "budget_text": _budget_text(limits),
     }
+    found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     table.write(found, facts, out)
     print(f"{out}.md, {out}.json, {out}.png: {len(found)} runs")
     return {"rows": found, "files": [f"{out}.{ending}" for ending in ("json", "md", "png")]} | facts

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-import yaml
 
 from aloe_cli import paths
+from aloe_cli.bench.contracts import with_horizon
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.bench.learn import task_levels
 from aloe_cli.bench.learning.plan import Budget, Row
@@ -24,7 +24,6 @@ from aloe_cli.progress import Stages
 from aloe_core.checkpoint import git_revision
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.episode.data import EpisodeData, Outcome
-from aloe_core.errors import AloeError
 from aloe_core.pacing import check_delay
 from aloe_policy.chunking import Chunking
 from aloe_policy.runtime import FlowRuntime, load_runtime
@@ -70,7 +69,7 @@ def rtc(
     control step to the next, rad, where chunks meet and inside them.
     """
     levels = task_levels(tasks)
-    path = _with_horizon(paths.contract(contract), horizon, work)
+    path = with_horizon(paths.contract(contract), work, horizon)
     robot = load_contract(path)
     check_delay(robot.chunk.horizon, delay)
     ways = [Way(0, PLAIN), Way(delay, PLAIN), Way(delay, "rtc")]
@@ -80,6 +79,16 @@ def rtc(
         overrides={"bc_steps": 60, "bc_head_steps": steps, "feature_noise": 0.05},
     )
     clones = work / f"{horizon}-{demonstrations}-{steps}"
+    facts = {
+        "hardware": hardware(),
+        "revision": git_revision() or "unknown",
+        "episodes": episodes,
+        "demonstrations": demonstrations,
+        "head_steps": steps,
+        "horizon": horizon,
+        "execute": robot.chunk.execute,
+        "dt": robot.dt,
+    }
     rows, moves = [], []
     with Stages() as stages:
         for task, level in levels.items():
@@ -93,16 +102,6 @@ def rtc(
                 found.append(collect(job, range(SEED0, SEED0 + episodes), processes))
             rows += [{"task": task, "level": level} | row for row in compared(ways, found, robot)]
             moves += [border_steps(one, robot) for one in found]
-    facts = {
-        "hardware": hardware(),
-        "revision": git_revision() or "unknown",
-        "episodes": episodes,
-        "demonstrations": demonstrations,
-        "head_steps": steps,
-        "horizon": horizon,
-        "execute": robot.chunk.execute,
-        "dt": robot.dt,
-    }
     write(rows, moves, facts, out)
     print(f"{out}.md, {out}.json, {out}.png: {len(rows)} rows")
     return {"rows": rows} | facts
@@ -144,18 +143,3 @@ def load(checkpoint: str, contract: str, chunking: str) -> FlowRuntime:
 
 def _say(stages: Stages, task: str, message: str) -> None:
     stages.show(task, 0, None, message.partition(": ")[2])
-
-
-def _with_horizon(base: Path, horizon: int, work: Path) -> Path:
-    """Write `base` with another horizon to work/contract.yaml; AloeError if that is no contract."""
-    load_contract(base)
-    document = yaml.safe_load(base.read_text())
-    if horizon < document["chunk"]["execute"]:
-        raise AloeError(
-            f"horizon = {horizon}: expected at least the contract's execute = {document['chunk']['execute']}."
-        )
-    document["chunk"]["horizon"] = horizon
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / "contract.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path

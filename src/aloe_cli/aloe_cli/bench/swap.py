@@ -17,8 +17,8 @@ import typer
 from rich.console import Console
 
 from aloe_cli import paths
+from aloe_cli.bench.contracts import with_cameras
 from aloe_cli.bench.hardware import hardware
-from aloe_cli.bench.infer_policy import write_contract
 from aloe_cli.bench.swap_rig import SwapRig, Swaps
 from aloe_cli.bench.takeover import start_pose
 from aloe_cli.command import VerbApp
@@ -57,7 +57,7 @@ def swap(
             raise AloeError(f"{name} = {value}: expected at least 1.")
     with tempfile.TemporaryDirectory(prefix="aloe-bench-") as folder:
         work = Path(folder)
-        path = write_contract(paths.contract(contract), work, cameras, pixels, 50.0)
+        path = with_cameras(paths.contract(contract), work, cameras, pixels, 50.0)
         robot = load_contract(path)
         write_untrained(work / "checkpoints", robot, near=0.01)
         new = [write_untrained(work / "new", robot, f"v{n:04d}-untrained", near=0.01) for n in range(2, swaps + 2)]

@@ -60,7 +60,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     path = Path(out) / "rows" / f"{row.key}.json"
     if path.exists():
         return json.loads(path.read_text())
-    start = time.monotonic()
+    start, revision = time.monotonic(), git_revision()
     checkpoint = warm_start(row, budget, contract, out, say)
     root = Path(out) / "runs" / row.key
     shutil.rmtree(root, ignore_errors=True)
@@ -102,7 +102,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
         "episode_length_s": last["mean_length_s"],
         "critic": last["critic"],
         "curve": curve,
-        "revision": git_revision(),
+        "revision": revision,
         "wall_s": round(time.monotonic() - start, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
