@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -141,6 +144,37 @@ def test_a_server_killed_in_any_phase_is_told_and_the_same_command_goes_on(check
     critics = (load_file(f / "versions/v0001-aloe_select/critic.safetensors") for f in (whole, killed))
     mine, theirs = critics
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+# Dies where the server has saved the policy and nothing of its critic is published here yet.
+DIES = """
+import os, signal, sys
+from aloe_critic import trainer
+from aloe_critic.remote import train
+train._publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(trainer.main(["--request", sys.argv[1]]))
+"""
+
+
+def test_a_trainer_killed_between_the_servers_save_and_its_own_publishes_the_same_version_when_asked_again(
+    checkpoint, bags, tmp_path
+):
+    with server(checkpoint, tmp_path) as process:
+        asked = request(bags, tmp_path, process.url)
+        (tmp_path / "request.json").write_text(json.dumps(asdict(asked)))
+        died = subprocess.run([sys.executable, "-c", DIES, tmp_path / "request.json"], stdout=subprocess.DEVNULL)
+        assert died.returncode == -signal.SIGKILL
+        there = tmp_path / "versions" / "v0001-aloe_select"
+        verify_checkpoint(there, contract_hash=ROBOT.hash)
+        assert latest(tmp_path / "critics") is None
+        before = (there / "model.safetensors").read_bytes()
+
+        result = train(asked)
+        assert result.version == "v0001-aloe_select" and latest(tmp_path / "critics").name == result.version
+        assert result.metrics["policy_version"] == there.name
+        assert [f.name for f in there.parent.glob("v*")] == [there.name], "saved once"
+        assert (there / "model.safetensors").read_bytes() == before
+        assert (Path(result.uri) / "critic.safetensors").read_bytes() == (there / "critic.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
