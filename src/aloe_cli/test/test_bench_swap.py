@@ -32,9 +32,11 @@ def test_holds_and_ticks_that_did_not_happen_are_missed_only_where_a_swap_was():
     seen = Swaps({"v2": 10.4}, {"v2": 10.79}, steps((25, "a", "v1"), (3, "", ""), (20, "b", "v2")))
     row = report(seen, DT)
     assert (row["missed_ticks"], row["missed_ticks_between"]) == (3, 0)
+    assert row["missed"] == {"held": 3, "absent": 0}
     assert row["seconds"] == {"p50": 0.39, "max": 0.39}
     del seen.steps[22:25], seen.steps[2:5]
     row = report(seen, DT)
+    assert row["missed"] == {"held": 3, "absent": 1} and row["missed_between"] == {"held": 0, "absent": 2}
     assert (row["missed_ticks"], row["missed_ticks_between"]) == (4, 2), "a window may begin and end within a period"
 
 

@@ -50,6 +50,7 @@ def swap(
 
     seconds: from the announcement to the first chunk of the new version. missed_ticks: control ticks that had no row of
     a chunk, or did not happen, in that time; missed_ticks_between is the same for as long a time without a swap.
+    `missed` says which: ticks at which the robot held, and ticks that did not happen (absent).
     versions_in_one_chunk and steps_of_an_older_version say whether a chunk was ever mixed or came back: 1 and 0.
     """
     for name, value in (("swaps", swaps), ("cameras", cameras), ("pixels", pixels), ("candidates", candidates)):
@@ -131,12 +132,13 @@ def report(seen: Swaps, dt: float) -> dict[str, Any]:
     swapping = [(at, seen.first_chunk[version] + dt) for version, at in seen.announced.items()]
     between = [(begin - (end - begin), begin) for begin, end in swapping]
 
-    def missed(windows: list[tuple[float, float]]) -> int:
-        total = 0
+    def missed(windows: list[tuple[float, float]]) -> dict[str, int]:
+        holds = absent = 0
         for begin, end in windows:
             inside = (times >= begin) & (times < end)
-            total += int(held[inside].sum()) + max(0, int((end - begin) / dt) - 1 - int(inside.sum()))
-        return total
+            holds += int(held[inside].sum())
+            absent += max(0, int((end - begin) / dt) - 1 - int(inside.sum()))  # it may begin and end within a period
+        return {"held": holds, "absent": absent}
 
     versions: dict[str, set[str]] = {}
     order = {version: number for number, version in enumerate(seen.announced, 1)}
@@ -148,8 +150,10 @@ def report(seen: Swaps, dt: float) -> dict[str, Any]:
             newest = max(newest, order.get(version, 0))
     return {
         "seconds": {"p50": round(float(np.median(seconds)), 3), "max": round(max(seconds), 3)},
-        "missed_ticks": missed(swapping),
-        "missed_ticks_between": missed(between),
+        "missed_ticks": sum(missed(swapping).values()),
+        "missed_ticks_between": sum(missed(between).values()),
+        "missed": missed(swapping),
+        "missed_between": missed(between),
         "versions_in_one_chunk": max((len(v) for v in versions.values()), default=0),
         "steps_of_an_older_version": older,
         "chunks": len(versions),

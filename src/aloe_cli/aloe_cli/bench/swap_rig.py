@@ -16,11 +16,14 @@ from aloe_ros import qos
 
 @dataclass
 class Swaps:
-    """What came over the topics; times are monotonic s."""
+    """What came over the topics; times are s of the system's clock, those of DDS: when it was sent or received.
+
+    Not when a callback ran: this process is busy with its frames, and a step it sees late was no tick missed.
+    """
 
     announced: dict[str, float] = field(default_factory=dict)  # version -> when
     first_chunk: dict[str, float] = field(default_factory=dict)  # version -> when it was received
-    steps: list[tuple[float, bool, str, str]] = field(default_factory=list)  # when, by the policy, chunk, version
+    steps: list[tuple[float, bool, str, str]] = field(default_factory=list)  # sent when, by the policy, chunk, version
     refused: str = ""
 
 
@@ -36,7 +39,7 @@ class SwapRig(Rig):
         """Announce a checkpoint and drive on until a chunk of it runs; AssertionError if none does."""
         self._spinner.until(self._checkpoints.get_subscription_count, "the policy node hears announcements", patience)
         self._checkpoints.publish(Checkpoint(uri=uri, version=version, sha256=sha256))
-        self.swaps.announced[version] = time.monotonic()
+        self.swaps.announced[version] = time.time()
         runs = lambda: version in self.swaps.first_chunk and self.swaps.steps[-1][3] == version  # noqa: E731
         self._spinner.until(runs, f"a chunk of {version} runs{self.swaps.refused}", patience)
 
@@ -46,12 +49,13 @@ class SwapRig(Rig):
 
     def _on_chunk(self, chunk: ActionChunk, info: dict) -> None:
         super()._on_chunk(chunk, info)
-        self.swaps.first_chunk.setdefault(chunk.policy_version, time.monotonic())
+        self.swaps.first_chunk.setdefault(chunk.policy_version, info["received_timestamp"] * 1e-9)
 
     def _on_executed(self, step: ExecutedStep, info: dict) -> None:
         super()._on_executed(step, info)
         policy = step.source == ExecutedStep.SOURCE_POLICY
-        self.swaps.steps.append((time.monotonic(), policy, step.chunk_id, step.policy_version))
+        sent = info["source_timestamp"] * 1e-9
+        self.swaps.steps.append((sent, policy, step.chunk_id, step.policy_version))
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         super()._on_diagnostics(msg)
