@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from aloe_core.contract import load_contract
+from aloe_core.errors import AloeError
 
 
 def with_cameras(base: Path, work: Path, cameras: int, pixels: int, camera_hz: float) -> Path:
@@ -30,6 +31,9 @@ def with_cameras(base: Path, work: Path, cameras: int, pixels: int, camera_hz: f
 def with_horizon(base: Path, work: Path, horizon: int) -> Path:
     """Write `base` with chunks of `horizon` steps to work/contract.yaml; AloeError if that is no contract."""
     document = _read(base)
+    execute = document["chunk"]["execute"]
+    if horizon < execute:
+        raise AloeError(f"horizon = {horizon}: expected at least the contract's execute, {execute}.")
     document["chunk"]["horizon"] = horizon
     return _write(document, work)
 
