@@ -24,7 +24,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node, NodeNameNonExistentError
 
-from aloe_ros.testing import node_process, own_domain
+from aloe_ros.domain import own_domain
+from aloe_ros.testing import node_process
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "config/security"

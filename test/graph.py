@@ -15,7 +15,7 @@ from rclpy.task import Future
 
 from aloe_core.contract import RobotContract, load_contract
 from aloe_ros.probe import Probe
-from aloe_ros.testing import Spinner, own_domain, stop
+from aloe_ros.testing import Spinner, stop
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "config/robots/aloha_sim.yaml"
@@ -46,7 +46,6 @@ class Graph:
             **arguments,
         }
         command = [sys.executable, "-m", "aloe_cli", "launch", "--built-in", str(LAUNCH)]
-        own_domain()
         with self.log.open("w") as output:
             self._process = subprocess.Popen(
                 command + [f"{name}:={value}" for name, value in given.items()],

@@ -13,7 +13,6 @@ from aloe_cli.bench.faults_table import earlier, merged, page, summary
 from aloe_cli.bench.faults_trial import Seen, live
 from aloe_core.contract import load_contract
 from aloe_core.errors import AloeError
-from aloe_ros.testing import own_domain
 
 CONTRACT = Path(__file__).parents[1] / "config/robots/aloha_sim.yaml"
 LIVES = faults(load_contract(CONTRACT))
@@ -24,7 +23,6 @@ SLACK = 1.0  # s that a busy machine may add; `./aloe bench faults` measures wit
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life[-1].name)
 def test_the_robot_holds_nothing_is_lost_and_the_operator_is_told(life, tmp_path):
-    own_domain()
     seen = live(tmp_path, CONTRACT, life, seed=0)
     assert [one.fault.name for one in seen] == [fault.name for fault in life]
     assert {one.fault.name: one.problems(SLACK) for one in seen if one.problems(SLACK)} == {}

@@ -17,7 +17,7 @@ import rclpy
 from aloe_cli import paths
 from aloe_cli.checks import EXECUTABLES
 from aloe_core.contract import load_contract
-from aloe_ros.testing import Spinner, own_domain, stop
+from aloe_ros.testing import Spinner, stop
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "/graph_test"
@@ -83,7 +83,6 @@ class Graph:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    own_domain()
     folder = tmp_path_factory.mktemp("graph")
     rclpy.init()
     graph = Graph(folder / "launch.log", folder)

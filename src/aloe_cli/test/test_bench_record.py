@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from aloe_cli.bench import BENCHMARKS
 from aloe_cli.bench.record import app
-from aloe_ros.testing import own_domain
 
 
 def run(*words: str, code: int = 0) -> dict:
@@ -19,7 +18,6 @@ def run(*words: str, code: int = 0) -> dict:
 
 
 def test_what_was_sent_is_counted_against_what_is_in_the_bag():
-    own_domain()
     row = run("--seconds", "1", "--cameras", "2", "--camera-hz", "10", "--control-hz", "50")
     assert row["topics"] == {
         "/cameras/camera_0/image_raw/compressed": {"expected": 10, "received": 10},

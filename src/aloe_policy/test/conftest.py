@@ -4,11 +4,7 @@ from pathlib import Path
 
 import pytest
 
-if importlib.util.find_spec("rclpy"):
-    from aloe_ros.testing import own_domain
-
-    own_domain()
-else:  # the policy works without ROS; its nodes do not
+if not importlib.util.find_spec("rclpy"):  # the policy works without ROS; its nodes do not
     collect_ignore = ["test_policy_node.py", "test_policy_node_remote.py", "test_camera_node.py"]
 
 

@@ -1,6 +1,5 @@
 """Real processes and real DDS in tests: start nodes, wait for endpoints and events, never sleep."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,15 +12,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from aloe_ros.probe import Probe
-
-
-def own_domain() -> str:
-    """Return a ROS_DOMAIN_ID for this test process, set in its environment for the nodes it starts too."""
-    domain = str(1 + os.getpid() % 100)
-    os.environ["ROS_DOMAIN_ID"] = domain
-    if Path(os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")).name != "fastdds.xml":  # which sees to that
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    return domain
 
 
 @contextmanager

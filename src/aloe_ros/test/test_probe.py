@@ -4,12 +4,11 @@ from aloe_msgs.srv import ResetEstop
 from rclpy.node import Node
 
 from aloe_ros.probe import Probe
-from aloe_ros.testing import Spinner, own_domain
+from aloe_ros.testing import Spinner
 
 
 @pytest.fixture
 def nodes():
-    own_domain()
     rclpy.init()
     nodes = Node("asker"), Node("server", namespace="/robot")
     yield nodes

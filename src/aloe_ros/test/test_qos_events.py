@@ -5,12 +5,11 @@ from rclpy.node import Node
 
 from aloe_ros import qos
 from aloe_ros.node import drop_qos_events
-from aloe_ros.testing import Spinner, own_domain
+from aloe_ros.testing import Spinner
 
 
 @pytest.fixture
 def node():
-    own_domain()
     rclpy.init()
     node = Node("quiet")
     yield node

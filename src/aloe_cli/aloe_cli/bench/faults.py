@@ -25,7 +25,7 @@ from aloe_cli.progress import progress
 from aloe_core.contract import load_contract
 from aloe_core.episode.check import check_bag
 from aloe_core.errors import AloeError
-from aloe_ros.testing import own_domain
+from aloe_ros.domain import own_domain
 
 app = VerbApp(help="Break every part of the running graph at random moments and see what follows.")
 

@@ -26,7 +26,8 @@ from aloe_cli.progress import progress
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_policy.untrained import write_untrained
-from aloe_ros.testing import node_process, own_domain
+from aloe_ros.domain import own_domain
+from aloe_ros.testing import node_process
 
 app = VerbApp(help="Measure chunk inference through the real nodes.")
 

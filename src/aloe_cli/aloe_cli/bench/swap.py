@@ -29,7 +29,8 @@ from aloe_core.checkpoint import manifest_sha256
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_policy.untrained import write_untrained
-from aloe_ros.testing import node_process, own_domain
+from aloe_ros.domain import own_domain
+from aloe_ros.testing import node_process
 
 app = VerbApp(help="Measure swaps of the policy through the real nodes.")
 

@@ -25,7 +25,8 @@ from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_core.kinematics import load_model
 from aloe_core.timelines import Tally, play
-from aloe_ros.testing import node_process, own_domain
+from aloe_ros.domain import own_domain
+from aloe_ros.testing import node_process
 
 _BATCH = 25  # timelines a process plays at once
 _NODES = ("arbiter_node", "takeover_node")

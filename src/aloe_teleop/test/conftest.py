@@ -1,3 +1,0 @@
-from aloe_ros.testing import own_domain
-
-own_domain()
