@@ -101,11 +101,18 @@ install_packages() {
   else
     cp requirements/constraints.txt "$stamps/constraints.txt"
   fi
-  logged "installing Python packages" .venv/bin/python -m pip install --no-input --disable-pip-version-check \
+  logged "installing Python packages" .venv/bin/python -m pip install --no-input --disable-pip-version-check --no-compile \
     -c "$stamps/constraints.txt" "${arguments[@]}"
   [ "$ros" != wheels ] || logged "repairing the ROS wheels" .venv/bin/python scripts/repair_wheels.py
   rm "$stamps/installing"
   done_with packages "$packages_id"
+}
+
+# To bytecode on all cores, beside the build: pip does it on one, before. What does not compile (files for another Python) or
+# is cut off here is compiled when it is first imported, or never.
+compile_packages() {
+  .venv/bin/python -m compileall -q -j 0 "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    >/dev/null 2>&1 || true
 }
 
 build() {
@@ -160,6 +167,10 @@ flock -n 9 || { say "waiting for another set-up in this folder" && flock 9; }
 # Plain ifs: inside `||` bash would not stop at the first error.
 if needed; then check_tools; fi # another set-up may have done it all while this one waited
 if ! is_done venv "$venv_id"; then make_venv; fi
-if ! is_done packages "$packages_id"; then install_packages; fi
+if ! is_done packages "$packages_id"; then
+  install_packages
+  compile_packages 9>&- & # the next set-up need not wait for what an interrupted one compiles
+fi
 if [ "$ros" != none ] && ! is_done build "$build_id"; then build; fi
+wait
 say "done in $((SECONDS - started)) s"
