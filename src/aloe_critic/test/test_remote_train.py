@@ -115,11 +115,18 @@ def test_an_iteration_saves_the_policy_with_its_critic_and_the_next_one_goes_on_
         assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.fixture(scope="module")
+def whole(checkpoint, bags, tmp_path_factory):
+    """What an iteration leaves whose server is not killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    with server(checkpoint, folder) as process:
+        train(request(bags, folder, process.url))
+    return folder
+
+
 @pytest.mark.parametrize("phase", ["chunks of the policy", PHASE, "critic on new policy"])
-def test_a_server_killed_in_any_phase_is_told_and_the_same_command_goes_on(checkpoint, bags, tmp_path, phase):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with server(checkpoint, whole) as process:
-        train(request(bags, whole, process.url))
+def test_a_server_killed_in_any_phase_is_told_and_the_same_command_goes_on(checkpoint, bags, whole, tmp_path, phase):
+    killed = tmp_path / "killed"
     with server(checkpoint, killed, save_period=0.0) as process:
 
         def kill(at, step, *_):

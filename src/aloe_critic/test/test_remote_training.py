@@ -169,21 +169,26 @@ def test_it_drives_until_its_policy_changes(checkpoint, tmp_path):
             drives.request(one, 60.0)
 
 
-@pytest.mark.parametrize("save_period", [0.0, 60.0])
-def test_steps_that_a_killed_server_had_not_saved_are_taken_again_as_they_were(checkpoint, tmp_path, save_period):
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    with server(checkpoint, tmp_path / "whole") as process, connected(process) as client:
+@pytest.fixture(scope="module")
+def whole(checkpoint, tmp_path_factory):
+    """Losses after 12 steps of a server that was not killed."""
+    with server(checkpoint, tmp_path_factory.mktemp("whole")) as process, connected(process) as client:
         client.begin("run", 3)
         steps(client, "run", 12)
-        whole = client.losses(*batch(), seed=0)
-    with server(checkpoint, tmp_path / "killed", save_period=save_period) as process, connected(process) as client:
+        return client.losses(*batch(), seed=0)
+
+
+@pytest.mark.parametrize("save_period", [0.0, 60.0])
+def test_steps_that_a_killed_server_had_not_saved_are_taken_again_as_they_were(
+    checkpoint, whole, tmp_path, save_period
+):
+    with server(checkpoint, tmp_path, save_period=save_period) as process, connected(process) as client:
         client.begin("run", 3)
         steps(client, "run", 7)
         process.end()  # SIGKILL
         with pytest.raises(Lost, match=r"connection was lost|cannot connect"):
             steps(client, "run", 1, start=7)
-        with server(checkpoint, tmp_path / "killed", process.port):
+        with server(checkpoint, tmp_path, process.port):
             known, _ = client.begin("run", 3)
             assert known == (7 if save_period == 0 else 0)
             steps(client, "run", 12 - known, start=known)
