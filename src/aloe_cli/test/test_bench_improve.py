@@ -8,7 +8,7 @@ import pytest
 
 from aloe_cli.bench.improve_table import markdown, paired
 from cli_tools import aloe, fails_in_one_sentence, result
-from test_bench_learn import CONTRACT, run
+from test_bench_learn import CONTRACT, learn
 
 KEY = "sorting-easy_average_hg_dagger_s0"
 
@@ -17,30 +17,31 @@ KEY = "sorting-easy_average_hg_dagger_s0"
 def learned(tmp_path_factory):
     """The work folder of a benchmark with one run of two rounds."""
     folder = tmp_path_factory.mktemp("learned")
-    done = run(folder, "--methods", "hg_dagger", "--observe", "objects", "--rounds", "2", "--budget", "6")
+    done = aloe(*learn(folder, "--methods", "hg_dagger", "--observe", "objects", "--rounds", "2", "--budget", "6"))
     assert done.returncode == 0, done.stderr
     return folder / "work"
 
 
 def improve(learned, folder, *words):
+    """Words of the command."""
     where = ("--learned", learned, "--work", folder / "work", "--out", folder / "table", "--contract", CONTRACT)
-    return aloe("bench", "improve", *where, "--episodes", "2", "--processes", "1", *words)
+    return ["bench", "improve", *where, "--episodes", "2", "--processes", "1", *words]
 
 
 @pytest.mark.slow
-def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(learned, tmp_path):
+def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, learned, tmp_path):
     words = ("--runs", KEY, "--methods", "hg_dagger,aloe_select+n4,recap", "--json")
-    rows = result(improve(learned, tmp_path, *words))["rows"]
+    rows = result(aloe(*improve(learned, tmp_path, *words)))["rows"]
     assert [row["method"] for row in rows] == ["hg_dagger", "aloe_select+n4", "recap"]
     assert [list(row["good"]) for row in rows] == [["1"], ["1", "4"], ["1"]]
     assert {row["before"] for row in rows} == {"v0002-hg_dagger"}
     assert all(len(good) == 2 for row in rows for good in row["good"].values())
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()}
-    assert len(kept) == 3 and result(improve(learned, tmp_path, *words))["rows"] == rows
+    assert len(kept) == 3 and result(aloe(*improve(learned, tmp_path, *words)))["rows"] == rows
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == kept, "not run again"
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
 
-    other = improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9")
+    other = run(*improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9"))
     assert other.returncode == 2 and "had other settings" in other.stderr
 
 
@@ -51,18 +52,18 @@ def test_a_run_that_comes_out_otherwise_is_no_data_of_it(learned, tmp_path):
     row = json.loads(path.read_text())
     row["curve"][1]["interaction_s"] += 1
     path.write_text(json.dumps(row))
-    done = improve(copy, tmp_path, "--runs", KEY, "--methods", "hg_dagger")
+    done = aloe(*improve(copy, tmp_path, "--runs", KEY, "--methods", "hg_dagger"))
     assert fails_in_one_sentence(done, 2), done.stderr
     assert "round 1 made again takes" in done.stderr
 
 
-def test_bad_input_is_one_sentence(learned, tmp_path):
+def test_bad_input_is_one_sentence(run, learned, tmp_path):
     for words, sentence in (
         (("--runs", "nothing", "--methods", "hg_dagger"), f"expected one of {KEY}"),
         (("--runs", KEY, "--methods", "magic"), "magic"),
         (("--learned", tmp_path, "--runs", KEY, "--methods", "hg_dagger"), "not the budget of a `bench learn`"),
     ):
-        done = improve(learned, tmp_path, *words)
+        done = run(*improve(learned, tmp_path, *words))
         assert fails_in_one_sentence(done, 2), done.stderr
         assert sentence in done.stderr
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from cli_tools import aloe
 
 TINY = {
@@ -17,18 +19,22 @@ TINY = {
 }
 
 
-def run(folder: Path, *arguments: str):
+def learn(folder: Path, *arguments: str) -> list[str]:
+    """Words of the command."""
     settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     where = ("--work", str(folder / "work"), "--out", str(folder / "table"), "--contract", CONTRACT)
     amounts = ("--demonstrations", "1", "--rounds", "1", "--budget", "3", "--episodes", "1", "--last-episodes", "2")
-    return aloe("bench", "learn", *amounts, *where, *settings, "--seeds", "1", "--processes", "1", "--json", *arguments)
+    alone = ("--seeds", "1", "--processes", "1", "--json")
+    return ["bench", "learn", *amounts, *where, *settings, *alone, *arguments]
 
 
 CONTRACT = str(Path(__file__).parents[3] / "config/robots/desk_arm.yaml")
 
 
-def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
-    done = run(tmp_path, "--methods", "hg_dagger,aloe_select+distilled+priors")
+@pytest.mark.slow
+def test_methods_are_compared_and_what_was_run_is_not_run_again(run, tmp_path):
+    words = learn(tmp_path, "--methods", "hg_dagger,aloe_select+distilled+priors")
+    done = aloe(*words)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select+distilled+priors"]
@@ -45,19 +51,19 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(tmp_path):
 
     kept = (tmp_path / "work/rows").iterdir()
     stamps = {file: file.stat().st_mtime_ns for file in kept}
-    again = run(tmp_path, "--methods", "hg_dagger,aloe_select+distilled+priors")
+    again = aloe(*words)
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == stamps
 
-    other = run(tmp_path, "--methods", "hg_dagger", "--rounds", "2")
+    other = run(*learn(tmp_path, "--methods", "hg_dagger", "--rounds", "2"))
     assert other.returncode == 2 and "had another budget" in other.stderr
 
 
-def test_an_unknown_method_or_person_is_one_sentence(tmp_path):
+def test_an_unknown_method_or_person_is_one_sentence(run, tmp_path):
     for arguments, words in (
         (("--methods", "magic"), "method = 'magic': expected one of"),
         (("--methods", "aloe+magic"), "variant = 'magic': expected one of"),
         (("--methods", "bc", "--humans", "robot"), "human = 'robot': expected one of skilled"),
     ):
-        done = run(tmp_path, *arguments)
+        done = run(*learn(tmp_path, *arguments))
         assert done.returncode == 2 and words in done.stderr
