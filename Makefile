@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 IN_ENV := source scripts/env.sh &&
 ARGS ?=
+# One process a core; beyond four they would mostly wait for the longest file.
+WORKERS ?= --numprocesses logical --maxprocesses 4
 
 help: ## What there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -12,8 +14,13 @@ help: ## What there is
 setup: ## Build the environment and all packages; nothing to do when nothing changed
 	@scripts/setup.sh
 
-test: setup ## All tests; ARGS is handed to pytest, e.g. ARGS="src/aloe_core -k arbiter"
+test: setup ## All tests, on several cores; with ARGS one pytest of these, e.g. ARGS="src/aloe_core -k arbiter"
+ifeq ($(ARGS),)
+	@$(IN_ENV) python -m pytest $(WORKERS) -m "not alone"
+	@$(IN_ENV) python -m pytest -m alone $$(grep -rl --include='test_*.py' mark.alone src test)
+else
 	@$(IN_ENV) python -m pytest $(ARGS)
+endif
 
 test-lerobot: setup ## Tests of LeRobot's policies behind a server; installs LeRobot first (5.3 GB)
 	@scripts/lerobot.sh

@@ -15,6 +15,8 @@ from aloe_core.episode.bag import read_labels
 
 pytest.importorskip("rclpy")
 
+pytestmark = pytest.mark.slow
+
 KEYS = {
     "task",
     "seeds",

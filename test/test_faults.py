@@ -19,6 +19,7 @@ LIVES = faults(load_contract(CONTRACT))
 SLACK = 1.0  # s that a busy machine may add; `./aloe bench faults` measures with less
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life[-1].name)

@@ -17,6 +17,8 @@ ROBOT = robot()
 DT = round(ROBOT.dt * 1e9)
 HOLD, POLICY, HUMAN, ESTOP, RESET = range(5)  # ControlMode
 
+pytestmark = pytest.mark.slow
+
 
 class Bag:
     """A bag through the eyes of `rosbags`: messages of every topic, by its name without the namespace."""

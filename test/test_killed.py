@@ -28,6 +28,7 @@ def victim_process(graph: Graph, victim: str) -> psutil.Process:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["launch", "policy_node", "arbiter_node", "episode_recorder"])
 def test_killed_in_an_episode(victim, tmp_path):
     write_untrained(tmp_path / "checkpoints", robot(), small=True)

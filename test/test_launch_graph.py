@@ -36,6 +36,8 @@ SERVICES = {
 }
 STARTUP = 120.0  # s
 
+pytestmark = pytest.mark.slow
+
 
 class Graph:
     """The launched graph, seen by a node of this test."""

@@ -16,6 +16,7 @@ from graph import DEMONSTRATED, Graph, robot
 SEEDS = [DEMONSTRATED, DEMONSTRATED + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", [{"lockstep": "true"}, {"lockstep": "false", "real_time_factor": "2.0"}])
 def test_every_episode_waits_for_the_operator_and_begins_with_its_seed(tmp_path, clock):
     graph = Graph(tmp_path, reset="manual", **clock)

@@ -34,6 +34,8 @@ TINY = {
     "refresh_steps": 2,
 }
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def station():

@@ -8,6 +8,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("aloe_core", "aloe_policy", "aloe_critic")
 
@@ -63,6 +65,7 @@ def site_without_ros(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_trainer_clones_and_improves_from_bags_without_ros(tmp_path):
     site = site_without_ros(tmp_path / "site")
     paths = [site, *(ROOT / "src" / p for p in PACKAGES), ROOT / "src" / "aloe_core" / "test"]

@@ -122,6 +122,7 @@ def test_a_second_bad_step_ends_the_run_and_keeps_its_batch(tmp_path):
     assert torch.isfinite(problem.weights()).all(), "the weights are those before the bad step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_does_and_save_what_one_can_go_on_with(tmp_path, parallel):
     alone = Problem()

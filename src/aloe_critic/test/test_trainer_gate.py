@@ -61,6 +61,7 @@ def test_a_refused_update_names_the_figure_and_is_kept_but_not_published(folder)
     assert "held_out_spearman" in read_manifest(kept).metrics
 
 
+@pytest.mark.slow
 def test_after_a_refusal_the_same_request_begins_anew_and_sees_newer_bags(folder):
     gate = LOOSE + "max_ece: null\nmax_deviation: 1.0e-9\n"
     with pytest.raises(AloeError, match="Update refused"):

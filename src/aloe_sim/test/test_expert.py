@@ -9,6 +9,7 @@ from sim_tools import ROBOT, drive, jolt, put
 STATION = Station(ROBOT, render=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "seeds", "limit"), [("easy", 20, 5.0), ("two", 8, 9.0)])
 def test_the_expert_succeeds_quickly_on_every_seed(level, seeds, limit):
     station = Station(ROBOT, level=level, render=False)

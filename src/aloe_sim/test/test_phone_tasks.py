@@ -89,6 +89,7 @@ def test_several_phrases_name_a_phone_task(task):
     assert len(words) >= 3 and all(PART[task] in w for w in words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_expert_does_a_phone_task_within_its_time_and_without_interpenetration(task):
     for level, variant in (("full", "train"), ("full", "train"), ("easy", "train"), ("full", "held_out")):

@@ -127,6 +127,7 @@ def measured_factor(tmp_path, factor: float, ticks: int) -> float:
         return (arbiter.stamp - first) / SECOND / (time.monotonic() - start)
 
 
+@pytest.mark.alone
 def test_the_speed_on_the_wall_clock_follows_the_factor(tmp_path):
     slow, faster = measured_factor(tmp_path, 0.5, 25), measured_factor(tmp_path, 2.0, 100)
     assert 0.3 < slow < 0.65

@@ -158,6 +158,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit():
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "variant", "seeds"), [("three", "train", 2), ("six", "held_out", 1)])
 def test_the_expert_sorts_everything_and_hands_over_in_the_air(level, variant, seeds):
     station = STATIONS[level, variant]
