@@ -55,6 +55,11 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(run, tmp_path):
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == stamps
 
+    part = run(*learn(tmp_path, "--methods", "recap,hg_dagger", "--only-finished"))
+    assert [row["method"] for row in json.loads(part.stdout.splitlines()[-1])["rows"]] == ["hg_dagger"]
+    none = run(*learn(tmp_path, "--methods", "recap", "--only-finished"))
+    assert none.returncode == 2 and "none of these runs is finished" in none.stderr
+
     other = run(*learn(tmp_path, "--methods", "hg_dagger", "--rounds", "2"))
     assert other.returncode == 2 and "had another budget" in other.stderr
 

@@ -65,6 +65,9 @@ def learn(
     out: Annotated[Path, typer.Option(help="Result without ending: .json, .md and .png.", metavar="FILE")] = Path(
         "docs/results/learn"
     ),
+    only_finished: Annotated[
+        bool, typer.Option("--only-finished", help="Run nothing: write the table of the runs that are finished.")
+    ] = False,
     contract: ContractOption = None,
 ) -> dict[str, Any]:
     """Run what is missing in --work, then write the table of everything asked for."""
@@ -85,7 +88,12 @@ def learn(
         "budget": asdict(limits),
         "budget_text": _budget_text(limits),
     }
-    found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
+    if only_finished:
+        found = [done for one in asked if (done := row.finished(one, str(work)))]
+        if not found:
+            raise AloeError(f"{work}: none of these runs is finished.")
+    else:
+        found = _run_all(asked, limits, robot, work, processes or len(os.sched_getaffinity(0)))
     table.write(found, facts, out)
     print(f"{out}.md, {out}.json, {out}.png: {len(found)} runs")
     return {"rows": found, "files": [f"{out}.{ending}" for ending in ("json", "md", "png")]} | facts

@@ -55,11 +55,20 @@ def warm_start(row: Row, budget: Budget, contract: str, out: str, say: Say = lam
     return next(final.glob("v0001*"))
 
 
+def finished(row: Row, out: str) -> dict[str, Any] | None:
+    """Return the row of the table if it is in `out`/rows."""
+    path = result_path(row, out)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def result_path(row: Row, out: str) -> Path:
+    return Path(out) / "rows" / f"{row.key}.json"
+
+
 def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: None) -> dict[str, Any]:
     """Return the row of the table and write it to `out`/rows; a row that is there already is returned as it is."""
-    path = Path(out) / "rows" / f"{row.key}.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if done := finished(row, out):
+        return done
     start, revision = time.monotonic(), git_revision()
     checkpoint = warm_start(row, budget, contract, out, say)
     root = Path(out) / "runs" / row.key
@@ -105,6 +114,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
         "revision": revision,
         "wall_s": round(time.monotonic() - start, 1),
     }
+    path = result_path(row, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".partial")
     part.write_text(json.dumps(result, indent=1))
