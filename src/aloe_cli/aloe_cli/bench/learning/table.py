@@ -15,6 +15,7 @@ from aloe_critic.variants import VARIANTS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 
 def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
@@ -119,7 +120,7 @@ def _average(points: Rows) -> str:
 def plot(rows: Rows, path: Path) -> None:
     """Success against robot time and against successful supervised episodes; thin lines are seeds."""
     groups = grouped(rows, "task", "level", "human")
-    figure, axes = plt.subplots(len(groups), 2, figsize=(11, 4 * len(groups)), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(len(groups), 2, figsize=(11, 4 * len(groups) + 0.6), squeeze=False, sharey=True)
     methods = sorted({row["method"] for row in rows})
     colours = dict(zip(methods, plt.get_cmap("tab20")(np.linspace(0, 1, 20)), strict=False))
     for line, ((task, level, human), group) in zip(axes, groups.items(), strict=True):
@@ -130,11 +131,12 @@ def plot(rows: Rows, path: Path) -> None:
                 curves = [np.array([[p[key], p["success"]] for p in row["curve"]], float) for row in runs]
                 for curve in curves if len(curves) > 1 else ():
                     axis.plot(*curve.T, color=colours[method], alpha=0.25, lw=1)
-                axis.plot(*np.mean(curves, axis=0).T, "o-", ms=4, color=colours[method], label=method)
+                axis.plot(*np.mean(curves, axis=0).T, "o-", ms=4, color=colours[method])
             axis.set(xlabel=label, ylim=(-0.02, 1.02), title=f"{task}/{level}, {human} person")
             axis.grid(alpha=0.3)
         line[0].set_ylabel("autonomous success")
-        line[1].legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
+    figure.set_layout_engine("constrained")
+    marks = [Line2D([], [], color=colours[method], marker="o", ms=4) for method in methods]
+    figure.legend(marks, methods, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
