@@ -12,7 +12,7 @@ pytest.importorskip("ogbench", reason="OGBench is not installed")
 
 from aloe_cli.bench import ogbench_data, ogbench_phases, ogbench_run
 from aloe_cli.bench.ogbench_run import METHODS, Budget, Row
-from aloe_cli.bench.ogbench_table import markdown
+from aloe_cli.bench.ogbench_table import markdown, write
 from aloe_critic.flat.learner import FlatLearner
 from cli_tools import fails_in_one_sentence
 
@@ -22,7 +22,7 @@ def short(monkeypatch):
     """Episodes of a second: all that matters here is what is done with them."""
     monkeypatch.setattr(ogbench_data, "EPISODE_STEPS", 30)
     monkeypatch.setattr(ogbench_data, "SHARD", 1)
-    monkeypatch.setattr(ogbench_run, "_LIMITS", {"double": 10, "triple": 10})
+    monkeypatch.setattr(ogbench_run, "_LIMITS", dict.fromkeys(ogbench_run._LIMITS, 10))
 
 
 def test_play_data_is_that_of_its_seed_and_is_kept(short, tmp_path):
@@ -36,6 +36,31 @@ def test_play_data_is_that_of_its_seed_and_is_kept(short, tmp_path):
     before = path.stat().st_mtime_ns
     ogbench_data.play("double", 2, tmp_path / "a")
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("cubes", ["single", "double", "triple"])
+def test_every_task_of_ogbench_is_there_and_lasts_as_long_as_it_says(cubes):
+    from aloe_cli.bench.ogbench import _rows
+
+    rows = _rows(",".join(f"cube-{cubes}-task{task}" for task in range(1, 6)) + f",cube-{cubes}", "bc", 1)
+    assert [row.task for row in rows] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        ogbench_data.make(f"cube-{cubes}-singletask-v0").unwrapped._reward_task_id,
+    ]
+    for row in rows:
+        env = ogbench_data.make(f"{row.name.replace('-task', '-singletask-task')}-v0")
+        assert env.spec.max_episode_steps == ogbench_run._LIMITS[cubes]
+
+
+def test_a_single_cube_is_played_with_and_earns_minus_one_until_it_is_there(short, tmp_path):
+    plays = ogbench_data.play("single", 1, tmp_path)
+    assert plays.observations.shape == (1, 30, 28) and plays.objects.shape == (1, 30, 1, 3)
+    reward, done = ogbench_data.rewards(plays.objects, plays.objects[0, -1])
+    assert set(reward.ravel()) <= {-1.0, 0.0} and np.array_equal(reward == 0, done) and done[0, -1]
 
 
 def test_rewards_are_those_of_the_environment():
@@ -93,16 +118,29 @@ def test_a_run_that_is_there_is_not_run_again(short, tmp_path, method):
     assert ogbench_run.run(row, budget, tmp_path, lambda *what: told.append(what)) == result and not told
 
 
-def test_the_table_shows_the_papers_figures_beside_ours():
+FACTS = {"hardware": "a computer", "revision": "0123456789abcdef", "budget": vars(Budget(1, 2, 10))}
+
+
+def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
     row = {"task": "cube-double-task1", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
-    facts = {"hardware": "a computer", "revision": "0123456789abcdef", "budget": vars(Budget(1, 2, 10))}
-    text = markdown([row, row | {"seed": 1, "success": 0.7}], facts)
+    write([row, row | {"seed": 1, "success": 0.7}], FACTS, tmp_path / "table")
+    text = (tmp_path / "table.md").read_text()
     assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.46 (0.36 to 0.56) |" in text
+    assert "![success](table.png)" in text and (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2
+
+
+def test_a_task_that_the_paper_has_not_has_no_figures_of_it():
+    row = {"task": "cube-single-task2", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
+    text = markdown([row], FACTS, "table")
+    assert "| cube-single-task2 | qc (QC) | 0.50 (0.24 to 0.76) | 0.50 | - | - |" in text
+    assert "the paper has no `cube-single`" in text and "Data: 1,001 steps" in text
 
 
 def test_what_does_not_exist_is_named_and_budgets_do_not_mix(run, tmp_path):
-    done = run("bench", "ogbench", "--tasks", "cube-nine")
-    assert fails_in_one_sentence(done, 2) and "No task 'cube-nine'" in done.stderr
+    for task in ("cube-nine", "cube-single-task6", "cube-single-"):
+        done = run("bench", "ogbench", "--tasks", f"cube-double,{task}")
+        assert fails_in_one_sentence(done, 2) and f"No task {task!r}" in done.stderr
     done = run("bench", "ogbench", "--methods", "magic")
     assert fails_in_one_sentence(done, 2) and "No method 'magic'" in done.stderr
     (tmp_path / "budget.yaml").write_text(json.dumps({"episodes": 1}))

@@ -20,7 +20,7 @@ from aloe_cli.progress import Stages
 from aloe_core.checkpoint import git_revision
 from aloe_core.errors import AloeError
 
-_TASK = re.compile(r"cube-(double|triple)(?:-task([1-5]))?")
+_TASK = re.compile(r"cube-(single|double|triple)(?:-task([1-5]))?")
 _DEFAULT_TASK = 2  # OGBench's own choice for its cubes
 
 app = VerbApp(help="Compare with the Q-chunking paper on OGBench's cubes, offline, from states.")
@@ -29,7 +29,8 @@ app = VerbApp(help="Compare with the Q-chunking paper on OGBench's cubes, offlin
 @app.command()
 def ogbench(
     tasks: Annotated[
-        str, typer.Option(help="cube-double, cube-triple, comma-separated; -task1 to -task5 names one (default 2).")
+        str,
+        typer.Option(help="cube-single, -double, -triple, comma-separated; -task1 to -task5 names one (default 2)."),
     ] = "cube-double-task1,cube-double,cube-triple",
     methods: Annotated[str, typer.Option(help=f"Of {', '.join(METHODS)}.")] = "bc,qc,aloe,nstep",
     seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1)] = 2,
@@ -40,7 +41,7 @@ def ogbench(
     work: Annotated[Path, typer.Option(help="Where data and finished runs are kept.", metavar="DIR")] = Path(
         "bench_out/ogbench"
     ),
-    out: Annotated[Path, typer.Option(help="Result without ending: .json and .md.", metavar="FILE")] = Path(
+    out: Annotated[Path, typer.Option(help="Result without ending: .json, .md and .png.", metavar="FILE")] = Path(
         "docs/results/ogbench"
     ),
 ) -> dict[str, Any]:
@@ -70,8 +71,9 @@ def ogbench(
                 stages.show("runs", done, len(asked), f"{row.key}: {found[-1]['success']:.2f}")
     finally:
         torch.set_num_threads(before)
-    print(f"{out}.md, {out}.json: {len(found)} runs")
-    return facts | {"rows": found, "files": [f"{out}.json", f"{out}.md"]}
+    files = [str(out.with_suffix(ending)) for ending in (".json", ".md", ".png")]
+    print(f"{', '.join(files)}: {len(found)} runs")
+    return facts | {"rows": found, "files": files}
 
 
 def _rows(tasks: str, methods: str, seeds: int) -> list[Row]:
@@ -80,7 +82,9 @@ def _rows(tasks: str, methods: str, seeds: int) -> list[Row]:
     for word in tasks.split(","):
         match = _TASK.fullmatch(word.strip())
         if match is None:
-            raise AloeError(f"No task {word!r}: expected cube-double or cube-triple, with -task1 to -task5 or without.")
+            raise AloeError(
+                f"No task {word!r}: expected cube-single, cube-double or cube-triple, with -task1 to -task5 or without."
+            )
         places.append((match[1], int(match[2] or _DEFAULT_TASK)))
     for method in methods.split(","):
         if method not in METHODS:

@@ -16,7 +16,7 @@ EPISODE_STEPS = 1001  # one more than transitions, as in the released data sets
 SHARD = 10  # episodes a file; what is lost when the run is killed
 REACHED = 0.04  # m between a cube and its goal that still counts as success
 # Chance that the oracle puts a cube on another one, drawn anew in every episode; as for the released data sets.
-_STACKING = {"double": (0.0, 0.25), "triple": (0.05, 0.35)}
+_STACKING = {"single": (0.0, 0.0), "double": (0.0, 0.25), "triple": (0.05, 0.35)}
 _CUBES_START = 14  # entry of qpos where the cubes begin: arm and gripper come first
 _CUBE_SIZE = 7  # position and quaternion
 

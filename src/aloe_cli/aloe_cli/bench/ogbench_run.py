@@ -26,7 +26,7 @@ from aloe_critic.hyper import Hyper
 GAMMA = 0.99
 _BANK = 8  # chunks of the policy at every state, drawn once while it stands still
 _VALUE_SAMPLES = 4  # of them for V(s)
-_LIMITS = {"double": 500, "triple": 1000}  # steps of an episode, as in OGBench
+_LIMITS = {"single": 200, "double": 500, "triple": 1000}  # steps of an episode, as in OGBench
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Budget:
 class Row:
     """One run of the comparison."""
 
-    cubes: str  # double, triple
+    cubes: str  # single, double, triple
     task: int  # 1 to 5, OGBench's
     method: str
     seed: int
