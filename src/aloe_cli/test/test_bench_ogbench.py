@@ -10,9 +10,11 @@ import torch
 
 pytest.importorskip("ogbench", reason="OGBench is not installed")
 
-from aloe_cli.bench import ogbench_data, ogbench_phases, ogbench_run
+from aloe_cli.bench import ogbench_data, ogbench_phases, ogbench_run, ogbench_separation
 from aloe_cli.bench.ogbench_run import METHODS, Budget, Row
 from aloe_cli.bench.ogbench_table import markdown, write
+from aloe_critic.flat.config import FlatConfig
+from aloe_critic.flat.data import Episodes, chunk_transitions
 from aloe_critic.flat.learner import FlatLearner
 from cli_tools import fails_in_one_sentence
 
@@ -77,6 +79,22 @@ def test_rewards_are_those_of_the_environment():
     assert mine.tolist() == [0, -1] and done.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("near", "expected"), [(1.0, 1.0), (0.0, 0.5), (-1.0, 0.0)])
+def test_q_separates_where_the_task_is_soon_done_from_where_it_is_not(monkeypatch, near, expected):
+    monkeypatch.setattr(ogbench_separation, "SOON", 2)
+    done = np.zeros((2, 10), bool)
+    done[0, 5] = True
+    states = np.zeros((2, 10, 3), np.float32)
+    states[0, [3, 4], 0] = near
+    states[0, [5, 8], 0] = 9  # done already; too little after it to know
+    episodes = Episodes(states, np.zeros((2, 10, 2), np.float32), np.zeros((2, 10, 1, 3), np.float32))
+    data = chunk_transitions(episodes, np.where(done, 0.0, -1.0), done, horizon=1, gamma=0.9)
+    learner = FlatLearner(data, FlatConfig(width=8, layers=2))
+    monkeypatch.setattr(learner, "score", lambda z, chunks: z[:, :1])
+    assert ogbench_separation.separation(learner, data, done) == expected
+    assert ogbench_separation.separation(learner, data, np.zeros_like(done)) is None
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 
@@ -106,6 +124,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(short, monkeypatch, tm
     for name, value in whole.state().items():
         assert name == "random" or torch.equal(value, resumed.state()[name]), name
     assert not list((tmp_path / "killed" / "unfinished").iterdir())
+    results = [json.loads((tmp_path / way / "rows" / f"{row.key}.json").read_text()) for way in ("whole", "killed")]
+    assert results[0]["losses"] == results[1]["losses"] and len(results[0]["losses"]) == 4
+    assert [step for step, _ in results[0]["losses"]["cloning"]] == [3, 6, 8]
 
 
 @pytest.mark.slow
@@ -122,10 +143,10 @@ FACTS = {"hardware": "a computer", "revision": "0123456789abcdef", "budget": var
 
 
 def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
-    row = {"task": "cube-double-task1", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
-    write([row, row | {"seed": 1, "success": 0.7}], FACTS, tmp_path / "table")
+    row = {"task": "cube-double-task1", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10, "separation": 0.8}
+    write([row, row | {"seed": 1, "success": 0.7, "separation": None}], FACTS, tmp_path / "table")
     text = (tmp_path / "table.md").read_text()
-    assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.46 (0.36 to 0.56) |" in text
+    assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.80 | 0.46 (0.36 to 0.56) |" in text
     assert "![success](table.png)" in text and (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2
 
@@ -133,7 +154,7 @@ def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
 def test_a_task_that_the_paper_has_not_has_no_figures_of_it():
     row = {"task": "cube-single-task2", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
     text = markdown([row], FACTS, "table")
-    assert "| cube-single-task2 | qc (QC) | 0.50 (0.24 to 0.76) | 0.50 | - | - |" in text
+    assert "| cube-single-task2 | qc (QC) | 0.50 (0.24 to 0.76) | 0.50 | - | - | - |" in text
     assert "the paper has no `cube-single`" in text and "Data: 1,001 steps" in text
 
 

@@ -36,6 +36,13 @@ def play(cubes: str, episodes: int, folder: Path, advance: Callable[[int], None]
     return Episodes(joined["observations"], joined["actions"], joined["cubes"])
 
 
+def split(plays: Episodes, first: int) -> tuple[Episodes, Episodes]:
+    """Return the `first` episodes and the others."""
+    parts = slice(None, first), slice(first, None)
+    learned, held = (Episodes(**{name: values[part] for name, values in vars(plays).items()}) for part in parts)
+    return learned, held
+
+
 def rewards(cubes: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reward minus one per misplaced cube, and whether none is: cubes [..., n, 3] and goals [n, 3] in m."""
     reached = np.linalg.norm(cubes - goals, axis=-1) <= REACHED

@@ -25,29 +25,44 @@ class Phases:
         self._learner, self._path, self._tell = learner, path, tell
         self._next = 0  # phases run so far in this process
         self._phase, self._step = 0, -1  # as on disk; -1: not even prepared
+        self._names: list[str] = []
+        self._losses: list[list[float]] = []  # phase, step, mean loss of the updates since the entry before
         if path.exists():
             state = load_file(path)
             self._phase, self._step = state.pop("at").tolist()
+            self._losses = state.pop("losses", torch.zeros(0, 3)).tolist()
             learner.load_state(state)
 
     def run(self, what: str, prepare: Callable[[], None], update: Callable[[], Tensor], steps: int) -> None:
         """Do `prepare` and `steps` updates, or what is missing of them; AloeError if they diverge."""
         mine = self._next
         self._next += 1
+        self._names.append(what)
         if mine < self._phase:
             return
         first = self._step if mine == self._phase else -1
         if first < 0:
             prepare()
             self._save(mine, first := 0)
+        total, since = torch.zeros(()), first
         for step in range(first + 1, steps + 1):
-            loss = update()
+            total += (loss := update())
             if step % 50 == 0:
                 self._tell(what, step, steps)
             if step % SAVED_EVERY == 0 or step == steps:
                 if not torch.isfinite(loss):
                     raise AloeError(f"The {what} diverged: its last loss is {loss.item()}.")
+                self._losses.append([mine, step, total.item() / (step - since)])
+                total, since = torch.zeros(()), step
                 self._save(mine, step)
+
+    @property
+    def losses(self) -> dict[str, list[tuple[int, float]]]:
+        """Of every phase run so far: after how many updates, the mean loss since the entry before."""
+        return {
+            name: [(int(step), loss) for phase, step, loss in self._losses if phase == mine]
+            for mine, name in enumerate(self._names)
+        }
 
     def finish(self) -> None:
         """Forget the phases: the run's result has been written."""
@@ -56,5 +71,6 @@ class Phases:
     def _save(self, phase: int, step: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}")
-        save_file(self._learner.state() | {"at": torch.tensor([phase, step])}, temporary)
+        losses = torch.tensor(self._losses, dtype=torch.float64).reshape(-1, 3)
+        save_file(self._learner.state() | {"at": torch.tensor([phase, step]), "losses": losses}, temporary)
         os.replace(temporary, self._path)

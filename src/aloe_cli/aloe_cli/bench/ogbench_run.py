@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aloe_cli.bench import ogbench_data
 from aloe_cli.bench.ogbench_phases import Phases, Tell
+from aloe_cli.bench.ogbench_separation import separation
 from aloe_core.statistics import wilson
 from aloe_critic.advantage import advantage_weights, effective_size, fit_beta, scale_advantages
 from aloe_critic.flat.config import FlatConfig, qc
@@ -86,10 +87,16 @@ def run(row: Row, budget: Budget, work: Path, tell: Tell) -> dict[str, Any]:
         return json.loads(path.read_text())
     start = time.perf_counter()
     method = METHODS[row.method]
-    plays = ogbench_data.play(row.cubes, budget.plays, work / "play", lambda n: tell("play data", n, budget.plays))
+    wanted = budget.plays + ogbench_data.SHARD  # the last are for `separation` alone
+    plays = ogbench_data.play(row.cubes, wanted, work / "play", lambda n: tell("play data", n, wanted))
+    learned, held = ogbench_data.split(plays, budget.plays)
     env = ogbench_data.make(f"cube-{row.cubes}-singletask-task{row.task}-v0")
+    goals = _goals(env)
     torch.manual_seed(row.seed)
-    learner, facts, phases = _fit(row, method, budget, _transitions(plays, _goals(env), method), work, tell)
+    learner, facts, phases = _fit(row, method, budget, _transitions(learned, goals, method), work, tell)
+    if method.critic is not None:
+        done = ogbench_data.rewards(held.objects, goals)[1]
+        facts["separation"] = separation(learner, _transitions(held, goals, method), done)
     trained = time.perf_counter() - start
     successes = _measure(env, learner, method, row, budget, tell)
     low, high = wilson(successes, budget.episodes)
@@ -121,7 +128,7 @@ def _fit(
     if method.distilled:
         config = config.model_copy(update={"short": data.chunk.shape[1] * method.acts // method.horizon})
     learner = FlatLearner(data, config)
-    _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
+    cloning = _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
     phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
     facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
 
@@ -134,18 +141,23 @@ def _fit(
         phases.run("policy", lambda: _weigh(learner), learner.update_actor, budget.updates // 2)
         phases.run("critic of the improved policy", draw, learner.update_critic, budget.updates // 2)
         facts["effective_size"] = effective_size(learner.weight)
+    facts["losses"] = cloning | phases.losses
     return learner, facts, phases
 
 
-def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> None:
+def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> dict[str, Any]:
+    """Give the learner the cloned policy of `path`, fitted if it is not there; return the losses of fitting it."""
+    losses = path.with_suffix(".json")
     if not path.exists():
         phases = Phases(learner, path.with_name(f"unfinished-{path.name}"), tell)
         phases.run("cloning", lambda: None, learner.update_actor, budget.updates)
+        _write(losses, json.dumps(phases.losses))
         temporary = path.with_name(f".{path.name}")
         save_file(learner.actor.state_dict(), temporary)
         os.replace(temporary, path)
         phases.finish()
     learner.actor.load_state_dict(load_file(path))
+    return json.loads(losses.read_text())
 
 
 def _weigh(learner: FlatLearner) -> None:
