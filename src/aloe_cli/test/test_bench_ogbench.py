@@ -93,6 +93,8 @@ def test_q_separates_where_the_task_is_soon_done_from_where_it_is_not(monkeypatc
     monkeypatch.setattr(learner, "score", lambda z, chunks: z[:, :1])
     assert ogbench_separation.separation(learner, data, done) == expected
     assert ogbench_separation.separation(learner, data, np.zeros_like(done)) is None
+    monkeypatch.setattr(ogbench_separation, "SOON", 10)
+    assert ogbench_separation.separation(learner, data, done) is None
 
 
 class Killed(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aloe_critic.evaluation.estimates import Undefined, auc
+from aloe_critic.evaluation.estimates import auc
 from aloe_critic.flat.data import Transitions
 from aloe_critic.flat.learner import FlatLearner
 
@@ -15,20 +15,19 @@ SOON = 50  # steps
 def separation(learner: FlatLearner, held: Transitions, done: np.ndarray) -> float | None:
     """Chance that Q of a chunk is higher where the task is done within SOON steps than where not; done is bool [E, T].
 
-    Only chunks that start before it is done count, and only where SOON steps follow. None: all are of one kind.
+    Only chunks that start before it is done count, and only where SOON steps follow; None if they are all of one kind.
     """
     rows = held.start.numpy()
     open_, soon = (~done).ravel()[rows], soon_done(done).ravel()[rows]
     seen = (rows % done.shape[1] < done.shape[1] - SOON) & open_
+    if soon[seen].all() or not soon[seen].any():  # none seen: both
+        return None
     pick = torch.as_tensor(np.flatnonzero(seen))
     q = [
         learner.score(held.states[held.start[part]], learner.acted(held.chunk[part])[:, None]).squeeze(1)
         for part in pick.split(2048)
     ]
-    try:
-        return auc(torch.cat(q).numpy(), soon[seen])
-    except Undefined:
-        return None
+    return auc(torch.cat(q).numpy(), soon[seen])
 
 
 def soon_done(done: np.ndarray) -> np.ndarray:
