@@ -129,6 +129,7 @@ def _fit(
         config = config.model_copy(update={"short": data.chunk.shape[1] * method.acts // method.horizon})
     learner = FlatLearner(data, config)
     cloning = _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
+    torch.manual_seed(row.seed)  # the same draws whether the policy was cloned in this run or in another before it
     phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
     facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
 
