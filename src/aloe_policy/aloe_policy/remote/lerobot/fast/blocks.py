@@ -92,19 +92,21 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Return what queries [n, T, Hq, D] read from keys and values [b, Hkv, S, D], b of 1 or n: [n, T, Hq * D].
+def attended(q: Tensor, keys: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """Return what queries [n, T, Hq, D] read from keys and values [2, b, Hkv, S, D], b of 1 or n: [n, T, Hq * D].
 
-    `bias` [T or 1, S] is added to scores. With one row of keys for all chunks, these are rows of one product.
+    `bias` [T or 1, S] is added to scores. With one row of keys for all chunks, these are rows of one product; with one
+    head of keys, the heads of a token's queries are, and nothing is moved in memory.
     """
     n, tokens, heads, width = q.shape
-    rows, key_heads, seen, _ = k.shape
-    grouped = q.view(rows, n // rows, tokens, key_heads, heads // key_heads, width).permute(0, 3, 1, 4, 2, 5)
-    q = grouped.reshape(rows * key_heads, -1, width)
-    scores = torch.bmm(q, k.reshape(rows * key_heads, seen, width).transpose(1, 2))
-    weights = (scores.view(rows * key_heads, -1, tokens, seen).float() * scale + bias).softmax(-1).to(v.dtype)
-    read = torch.bmm(weights.view(rows * key_heads, -1, seen), v.reshape(rows * key_heads, seen, width))
-    read = read.view(rows, key_heads, n // rows, heads // key_heads, tokens, width).permute(0, 2, 4, 1, 3, 5)
+    _, rows, key_heads, seen, _ = keys.shape
+    k, v = keys.reshape(2, rows * key_heads, seen, width)
+    grouped = q.view(rows, n // rows, tokens, key_heads, heads // key_heads, width).permute(0, 3, 1, 2, 4, 5)
+    scores = torch.bmm(grouped.reshape(rows * key_heads, -1, width), k.transpose(1, 2))
+    scores = scores.view(rows * key_heads, -1, tokens, heads // key_heads, seen).float() * scale
+    weights = (scores + bias[:, None]).softmax(-1).to(v.dtype)
+    read = torch.bmm(weights.view(rows * key_heads, -1, seen), v)
+    read = read.view(rows, key_heads, n // rows, tokens, heads // key_heads, width).permute(0, 2, 3, 1, 4, 5)
     return read.reshape(n, tokens, heads * width)
 
 
@@ -115,69 +117,85 @@ def projected(x: Tensor, qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor) ->
     return rotated(q, cos, sin), rotated(k, cos, sin).transpose(1, 2), v.transpose(1, 2)
 
 
-def fed_forward(x: Tensor, layer: Layer, norm: Norm, heads: Heads) -> Tensor:
+def fed(x: Tensor, layer: Layer, norm: Norm, heads: Heads) -> Tensor:
+    """Return what the gated feed-forward part makes of tokens; not yet added to them."""
     gate, up = F.linear(normed(x, norm, heads.eps), layer.gate_up).chunk(2, -1)
-    return added(x, F.linear(ACTIVATIONS[heads.activation](gate) * up, layer.down), norm.gate)
+    return F.linear(ACTIVATIONS[heads.activation](gate) * up, layer.down)
 
 
 def prefix_layer(
     x: Tensor, layer: Layer, norms: tuple[Norm, Norm], heads: Heads, cos: Tensor, sin: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tokens of what is seen [1, S, W] after a layer, and the layer's keys and values [1, Hkv, S, D]."""
-    q, k, v = projected(normed(x, norms[0], heads.eps), layer.qkv, heads, cos, sin)
-    x = added(x, F.linear(attended(q, k, v, bias, heads.scale), layer.out), norms[0].gate)
-    return fed_forward(x, layer, norms[1], heads), k.contiguous(), v.contiguous()
-
-
-def prefix_keys(
-    x: Tensor, layer: Layer, norms: tuple[Norm, Norm], heads: Heads, cos: Tensor, sin: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Return the tokens of what is seen [1, S, W] after a layer, and its keys and values [2, 1, Hkv, S, D]."""
+    q, k, v = projected(normed(x, norms[0], heads.eps), layer.qkv, heads, cos, sin)
+    keys = torch.stack([k, v])
+    x = x + F.linear(attended(q, keys, bias, heads.scale), layer.out)
+    return x + fed(x, layer, norms[1], heads), keys
+
+
+def prefix_keys(x: Tensor, layer: Layer, norms: tuple[Norm, Norm], heads: Heads, cos: Tensor, sin: Tensor) -> Tensor:
     """Return keys and values alone: all that a flow needs of the last layer."""
     keys = layer.qkv[heads.queries * heads.width :]
     y = F.linear(normed(x, norms[0], heads.eps), keys).view(*x.shape[:2], 2 * heads.keys, heads.width)
     k, v = y.chunk(2, 2)
-    return rotated(k, cos, sin).transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()
+    return torch.stack([rotated(k, cos, sin).transpose(1, 2), v.transpose(1, 2)])
 
 
 def flow_layer(
     x: Tensor,
+    late: Tensor,
+    gate: Tensor | None,
     layer: Layer,
     norms: tuple[Norm, Norm],
     heads: Heads,
     cos: Tensor,
     sin: Tensor,
     bias: Tensor,
-    seen: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Return the tokens of n chunks [n, T, W] after a layer that attends to what is `seen` and to themselves."""
+    seen: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the tokens of n chunks [n, T, W] after a layer that attends to what is `seen` and to themselves.
+
+    `late` is what the layer before has yet to add, through its gate: one pass over memory adds it and takes the norm.
+    So the result is in two parts, too.
+    """
+    x = added(x, late, gate)
     q, k, v = projected(normed(x, norms[0], heads.eps), layer.qkv, heads, cos, sin)
-    k = torch.cat([seen[0].expand(len(x), -1, -1, -1), k], 2)
-    v = torch.cat([seen[1].expand(len(x), -1, -1, -1), v], 2)
-    x = added(x, F.linear(attended(q, k, v, bias, heads.scale), layer.out), norms[0].gate)
-    return fed_forward(x, layer, norms[1], heads)
+    keys = torch.cat([seen.expand(-1, len(x), -1, -1, -1), torch.stack([k, v])], 3)
+    x = added(x, F.linear(attended(q, keys, bias, heads.scale), layer.out), norms[0].gate)
+    return x, fed(x, layer, norms[1], heads)
 
 
 def crossed_layer(
     x: Tensor,
+    late: Tensor,
+    gate: Tensor | None,
     layer: Layer,
     norms: tuple[Norm, Norm],
     heads: Heads,
     cos: Tensor,
     sin: Tensor,
     bias: Tensor,
-    seen: tuple[Tensor, Tensor],
-) -> Tensor:
+    seen: Tensor,
+) -> tuple[Tensor, Tensor]:
     """The same, attending to what is `seen` only; qkv holds the queries' weights alone."""
+    x = added(x, late, gate)
     q = F.linear(normed(x, norms[0], heads.eps), layer.qkv).view(*x.shape[:2], heads.queries, heads.width)
-    read = attended(rotated(q, cos, sin), *seen, bias, heads.scale)
-    return fed_forward(added(x, F.linear(read, layer.out), norms[0].gate), layer, norms[1], heads)
+    x = added(x, F.linear(attended(rotated(q, cos, sin), seen, bias, heads.scale), layer.out), norms[0].gate)
+    return x, fed(x, layer, norms[1], heads)
 
 
 def moved(
-    chunks: Tensor, x: Tensor, last: Norm, heads: Heads, out: tuple[Tensor, Tensor | None], change: float
+    chunks: Tensor,
+    x: Tensor,
+    late: Tensor,
+    gate: Tensor | None,
+    last: Norm,
+    heads: Heads,
+    out: tuple[Tensor, Tensor | None],
+    change: float,
 ) -> Tensor:
     """Return chunks [n, H, A] one step on, by the velocity that their tokens [n, H, W] say; float32."""
-    return chunks + change * F.linear(normed(x, last, heads.eps).float(), *out)
+    return chunks + change * F.linear(normed(added(x, late, gate), last, heads.eps).float(), *out)
 
 
 def vision_layer(x: Tensor, layer: VisionLayer, heads: Heads) -> Tensor:

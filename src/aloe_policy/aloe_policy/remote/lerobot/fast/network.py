@@ -25,7 +25,7 @@ from aloe_policy.remote.lerobot.fast.blocks import (
 from aloe_policy.remote.lerobot.fast.vision import VisionTower
 
 Norms = tuple[Norm, Norm]
-Keys = tuple[Tensor, Tensor]
+Keys = Tensor  # and values, of a layer [2, 1, Hkv, S, D]
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -108,8 +108,8 @@ class Network(ABC):
             if layer is stack.layers[-1] and not features:
                 cache.append(self._prefix_keys(x, layer, norms, stack.heads, cos, sin))
                 return cache, None
-            x, keys, values = self._prefix_layer(x, layer, norms, stack.heads, cos, sin, seen.bias)
-            cache.append((keys, values))
+            x, keys = self._prefix_layer(x, layer, norms, stack.heads, cos, sin, seen.bias)
+            cache.append(keys)
         output = normed(x, self.prefix_last, stack.heads.eps).float()
         said = seen.there[seen.words]
         words = (output[:, seen.words] * said[:, None]).sum(1) / said.sum().clamp_min(1)
@@ -125,12 +125,17 @@ class Network(ABC):
         chunks, change = noise, -1.0 / len(self.steps)
         for step in self.steps:
             x = self.begun(chunks, step, inputs).to(self.dtype)
+            late, gate = torch.zeros_like(x), step.norms[-1][1].gate
             for number, (layer, norms) in enumerate(zip(self.expert.layers, step.norms, strict=True)):
                 if number in self.crossed:
-                    x = self._crossed_layer(x, layer, norms, heads, *turned_alone, unseen, cache[number])
+                    x, late = self._crossed_layer(
+                        x, late, gate, layer, norms, heads, *turned_alone, unseen, cache[number]
+                    )
                 else:
-                    x = self._flow_layer(x, layer, norms, heads, *turned, bias, cache[number])
-            chunks = self._moved(chunks, x[:, -noise.shape[1] :], step.last, heads, self.out, change)
+                    x, late = self._flow_layer(x, late, gate, layer, norms, heads, *turned, bias, cache[number])
+                gate = norms[1].gate
+            parts = (each[:, -noise.shape[1] :] for each in (x, late))
+            chunks = self._moved(chunks, *parts, gate, step.last, heads, self.out, change)
         return chunks
 
 

@@ -103,10 +103,10 @@ class SmolVLANetwork(Network):
     def across(self, cache: list[Keys]) -> list[Keys]:
         """Crossed layers project the VLM's keys and values, once for all steps."""
         return [
-            (_projected(keys, self._crossing[i][0]), _projected(values, self._crossing[i][1]))
+            torch.stack([_projected(*pair) for pair in zip(keys, self._crossing[i], strict=True)])
             if i in self._crossing
-            else (keys, values)
-            for i, (keys, values) in enumerate(cache)
+            else keys
+            for i, keys in enumerate(cache)
         ]
 
 
@@ -114,7 +114,7 @@ def _projected(keys: Tensor, weight: Tensor) -> Tensor:
     """[1, Hkv, S, D] by a matrix over all heads together."""
     _, heads, seen, width = keys.shape
     flat = F.linear(keys.transpose(1, 2).reshape(1, seen, heads * width), weight)
-    return flat.view(1, seen, -1, width).transpose(1, 2).contiguous()
+    return flat.view(1, seen, -1, width).transpose(1, 2)
 
 
 def _stack(both: Any, module: Any, dtype: torch.dtype, crossed: frozenset[int]) -> tuple[Stack, list[Any]]:
