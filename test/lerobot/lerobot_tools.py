@@ -22,7 +22,7 @@ HORIZON = 12
 STATE = np.array([0.5, -1.0], np.float32)
 VERB = [sys.executable, "-m", "aloe_cli", "policy-server", "--port", "0", "--lerobot"]
 KINDS = ["act", "smolvla", "pi0", "pi05"]
-SAVED = [*KINDS, "pi0_relative", "pi0_third", "pi05_bfloat16"]
+SAVED = [*KINDS, "smolvla_framed", "pi0_relative", "pi0_third", "pi05_bfloat16"]
 SMALL = "ALOE_TEST_SMALL_PI"  # folder like LeRobot's environment, see small_pi.py
 
 

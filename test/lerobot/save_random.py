@@ -13,6 +13,9 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 
+from aloe_policy.remote.lerobot.speed.backbone import tokenizer, write_backbone
+from aloe_policy.remote.lerobot.speed.small_pi import shrink
+
 JOINTS, HORIZON = 2, 12
 INPUTS = {
     "observation.images.front": PolicyFeature(FeatureType.VISUAL, (3, 64, 64)),
@@ -53,7 +56,7 @@ def act(_: Path) -> dict:
 def smolvla(folder: Path) -> dict:
     return {
         "n_action_steps": HORIZON,
-        "vlm_model_name": str(_backbone(folder / "backbone")),
+        "vlm_model_name": str(write_backbone(folder / "backbone", small=True)),
         "load_vlm_weights": False,
         "num_vlm_layers": 2,
         "resize_imgs_with_padding": (64, 64),
@@ -64,8 +67,6 @@ def smolvla(folder: Path) -> dict:
 
 
 def pi0(_: Path) -> dict:
-    from small_pi import shrink
-
     shrink()
     _into_the_hubs_cache("google/paligemma-3b-pt-224")
     return {
@@ -89,72 +90,15 @@ def _into_the_hubs_cache(name: str) -> None:
     folder = Path(os.environ["HF_HUB_CACHE"]) / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True, exist_ok=True)
     (folder / "refs" / "main").write_text("made_here")
-    for part in (PaliGemmaConfig(), _tokenizer()):
+    for part in (PaliGemmaConfig(), tokenizer()):
         part.save_pretrained(folder / "snapshots" / "made_here")
-
-
-def _tokenizer():
-    """A few hundred words, in place of a tokenizer from a hub."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<pad>", "<unk>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["sort the blocks", "dry run", "pick up the red cube"], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<end_of_utterance>",
-        extra_special_tokens={
-            "image_token": "<image>",
-            "fake_image_token": "<fake_token_around_image>",
-            "global_image_token": "<global-img>",
-            "end_of_utterance_token": "<end_of_utterance>",
-        },
-    )
-
-
-def _backbone(folder: Path) -> Path:
-    """Configuration and processor of a SmolVLM of 64-pixel images."""
-    from transformers import SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
-
-    fast = _tokenizer()
-    text = {
-        "model_type": "llama",
-        "vocab_size": len(fast),
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "pad_token_id": 0,
-    }
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 64,
-        "patch_size": 16,
-    }
-    config = SmolVLMConfig(
-        text_config=text, vision_config=vision, scale_factor=2, image_token_id=fast.convert_tokens_to_ids("<image>")
-    )
-    config.save_pretrained(folder)
-    images = SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64})
-    SmolVLMProcessor(images, fast, SmolVLMVideoProcessor(), image_seq_len=4).save_pretrained(folder)
-    return folder
 
 
 KINDS = {"act": act, "smolvla": smolvla, "pi0": pi0, "pi05": pi05}
 VARIANTS = {
     "relative": {"use_relative_actions": True},
     "bfloat16": {"dtype": "bfloat16"},
+    "framed": {"add_image_special_tokens": True, "prefix_length": 40},  # longer than all that is seen
     "third": {"empty_cameras": 1},  # that is not there
 }
 

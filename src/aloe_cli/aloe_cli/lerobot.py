@@ -13,6 +13,7 @@ from aloe_core.errors import AloeError
 ENVIRONMENT = "ALOE_LEROBOT_VENV"  # where the environment is, if not beside the suite's
 PACKAGES = ("aloe_core", "aloe_policy", "aloe_critic")  # of the suite, which a server that trains needs
 SERVER, TRAINER = "aloe_policy.remote.lerobot", "aloe_critic.remote.lerobot"
+SPEED = "aloe_policy.remote.lerobot.speed"  # what `bench infer-gpu` runs
 
 
 def serve(policy: Path, **options: object) -> NoReturn:

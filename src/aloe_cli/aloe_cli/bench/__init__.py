@@ -7,6 +7,7 @@ BENCHMARKS = {
     "takeover": "Takeovers through the real nodes: latency, largest jump; random timelines against the rules.",
     "faults": "Faults on the running graph: who holds when, what is lost, who is told.",
     "infer": "Chunk inference through the real nodes: overhead, model time, missed control ticks.",
+    "infer-gpu": "Chunks of LeRobot's VLAs on a GPU: one, eight, LeRobot's own code, the floor.",
     "swap": "Swaps of the policy through the real nodes: announcement to first chunk, missed control ticks.",
     "improve": "Methods on the same data: one step of learning each, many episodes.",
     "rtc": "Policies under a delay: success, speed, and the steps where chunks meet.",

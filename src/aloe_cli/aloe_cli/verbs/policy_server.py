@@ -16,6 +16,7 @@ from aloe_core.errors import AloeError
 from aloe_policy.chunking import MODES, Chunking
 
 TRAINS = ("expert", "lora")
+CODES = ("auto", "lerobot")
 
 app = VerbApp(help="Serve a policy to robots that have no room for it.")
 
@@ -42,6 +43,9 @@ def policy_server(
         Path | None,
         typer.Option(help="With --train: folder of what is saved, and of an unfinished run.", metavar="DIR"),
     ] = None,
+    code: Annotated[
+        str, typer.Option(help="With --lerobot on a GPU: auto, chunks as one CUDA graph; lerobot, its own code.")
+    ] = "auto",
     rank: Annotated[int, typer.Option(help="With --train lora: rank of the adapters.", min=1, max=1024)] = 16,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
@@ -51,9 +55,12 @@ def policy_server(
     """
     if (checkpoint is None) == (lerobot_ is None):
         raise AloeError("policy-server: expected either --checkpoint DIR or --lerobot DIR.")
+    if code not in CODES:
+        raise AloeError(f"code = {code!r}: expected one of {', '.join(CODES)}.")
     training = _training(train, out, rank, lerobot_)
     if lerobot_ is not None:
-        lerobot.serve(lerobot_, host=host, port=port, device=device, threads=threads, **training)
+        given = training or {"code": code}  # while it is trained, its own code computes
+        lerobot.serve(lerobot_, host=host, port=port, device=device, threads=threads, **given)
     assert checkpoint is not None
     robot = load_contract(paths.contract(contract))
     directory = _checkpoint(checkpoint)

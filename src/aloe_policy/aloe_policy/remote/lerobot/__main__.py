@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--code", choices=("auto", "lerobot"), default="auto", help="auto: on a GPU the graphs of fast")
     given = parser.parse_args()
     try:
         _serve(given)
@@ -28,12 +29,16 @@ def main() -> int:
 def _serve(given: argparse.Namespace) -> None:
     import torch
 
+    from aloe_policy.remote.lerobot.fast.policy import accelerated
     from aloe_policy.remote.lerobot.loading import load
     from aloe_policy.remote.lerobot.service import LeRobotService
     from aloe_policy.remote.process import serve_until_signal
 
     torch.set_num_threads(given.threads)
-    serve_until_signal(LeRobotService(load(given.policy, given.device)), given.host, given.port)
+    policy = load(given.policy, given.device)
+    on_gpu = policy.model.config.device.startswith("cuda")
+    fast = accelerated(policy.model, policy.version) if on_gpu and given.code == "auto" else None
+    serve_until_signal(LeRobotService(policy, fast), given.host, given.port)
 
 
 if __name__ == "__main__":

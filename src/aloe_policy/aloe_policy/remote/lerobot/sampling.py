@@ -23,9 +23,12 @@ def encode(policy: LeRobotPolicy, batch: dict[str, Any]) -> Any:
 @torch.no_grad()
 def features(policy: LeRobotPolicy, batch: dict[str, Any], encoding: Any) -> Tensor:
     """Return what no training here changes: the pooled trunk and the normalised state, float32 [B, Z]."""
-    parts = [kinds.known(policy).pooled(policy.model, encoding, batch)]
-    if "observation.state" in batch:
-        parts.append(batch["observation.state"])
+    return with_state(kinds.known(policy).pooled(policy.model, encoding, batch), batch)
+
+
+def with_state(pooled: Tensor, batch: dict[str, Any]) -> Tensor:
+    """Return features: the pooled trunk, and beside it the normalised state if there is one, float32 [B, Z]."""
+    parts = [pooled, batch["observation.state"]] if "observation.state" in batch else [pooled]
     return torch.cat([part.float() for part in parts], 1)
 
 
@@ -39,9 +42,14 @@ def sample(policy: LeRobotPolicy, batch: dict[str, Any], n: int, encoding: Any =
         chunks = model.predict_action_chunk({key: _rows(key, value, n) for key, value in batch.items()})
     else:
         chunks = kind.samples(model, kind.encode(model, batch) if encoding is None else encoding, batch, n)
-    chunks = chunks.unflatten(0, (-1, n))
+    return in_units(policy, chunks.unflatten(0, (-1, n)))
+
+
+@torch.no_grad()
+def in_units(policy: LeRobotPolicy, chunks: Tensor) -> Tensor:
+    """Return normalised chunks [B, n, H, A] in the units the policy was trained in, float32."""
     # B at a time: actions relative to the state become absolute by the B states that went through `before` last.
-    return torch.stack([policy.after(chunks[:, i]).float() for i in range(n)], 1)
+    return torch.stack([policy.after(chunks[:, i]).float() for i in range(chunks.shape[1])], 1)
 
 
 def _rows(key: str, value: Any, n: int) -> Any:

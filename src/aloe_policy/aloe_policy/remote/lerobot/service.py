@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from aloe_core.errors import AloeError
 from aloe_policy.remote import offer as keys
 from aloe_policy.remote.lerobot import sampling
+from aloe_policy.remote.lerobot.fast.policy import FastChunks
 from aloe_policy.remote.lerobot.inputs import Inputs
 from aloe_policy.remote.lerobot.judge import find_judge
 from aloe_policy.remote.lerobot.loading import LeRobotPolicy
@@ -22,10 +25,13 @@ class LeRobotService:
     Of several samples a critic that was saved beside the policy chooses one.
     """
 
-    def __init__(self, policy: LeRobotPolicy) -> None:
+    def __init__(self, policy: LeRobotPolicy, fast: FastChunks | None = None) -> None:
+        """`fast` computes chunks and features in place of LeRobot's own code; it is warmed up here."""
         self._policy, self._inputs, self._judge = policy, Inputs(policy.model.config), find_judge(policy)
+        self._fast = fast
         batch = policy.before(self._inputs.one(self._inputs.made_up()))
-        horizon = sampling.sample(policy, batch, 1).shape[2]
+        most = 1 if self._judge is None else min(self._judge.candidates, MAX_SAMPLES)
+        horizon = self._computed(batch, most, judged=self._judge is not None)[0].shape[1]
         self.offer = ServerOffer(
             version=policy.version,
             horizon=horizon,
@@ -43,14 +49,24 @@ class LeRobotService:
         samples = min(samples, most)
         try:
             batch = self._policy.before(self._inputs.one(observation))
-            seen = None if judge is None else sampling.encode(self._policy, batch)  # once, for chunks and critic
-            chunks = sampling.sample(self._policy, batch, samples, seen)[0].cpu().numpy()
-            features = None if judge is None else sampling.features(self._policy, batch, seen)
+            found, features = self._computed(batch, samples, judged=judge is not None)
+            chunks = found.cpu().numpy()
         except MODEL_ERRORS as error:
             text = " ".join(str(error).split())[:400]
             raise AloeError(f"Policy {self._policy.version}: {type(error).__name__}: {text}.") from error
         answer = {"actions": chunks[0], keys.SAMPLED: samples}
-        if judge is None:
+        if judge is None or features is None:
             return {**answer, keys.ALL: chunks} if observation.get(keys.ALL) else answer
         best, value = judge.choose(features, observation["observation/state"], chunks)
         return {**answer, "actions": chunks[best], keys.VALUE: value}
+
+    def _computed(self, batch: dict[str, Any], n: int, *, judged: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Return n chunks [n, H, A], and what a critic sees [1, Z], both from one encoding."""
+        if self._fast is not None:
+            chunks, pooled = self._fast(batch, n, features=judged)
+            return sampling.in_units(self._policy, chunks[None])[0], (
+                None if pooled is None else sampling.with_state(pooled, batch)
+            )
+        seen = sampling.encode(self._policy, batch) if judged else None
+        chunks = sampling.sample(self._policy, batch, n, seen)[0]
+        return chunks, sampling.features(self._policy, batch, seen) if judged else None

@@ -34,9 +34,18 @@ def encode(model: Any, batch: dict[str, Any]) -> flow.Prefix:
         inputs_embeds=[prefix, None],
         use_cache=True,  # without, its layers expect the expert's tokens as well
     )
-    # Images, words, the state's token; then padding, if the configuration asks for a fixed length.
-    state_at = int(there[0].nonzero()[-1])
-    return flow.Prefix(output, there, cache, len(images), state_at - words.shape[1])
+    return flow.Prefix(output, there, cache, len(images), _words_at(net, images, prefix.shape[1], words.shape[1]))
+
+
+def _words_at(net: Any, images: list[Tensor], length: int, words: int) -> int:
+    """Return where the words begin: behind them is the state's token, and padding if a fixed length is asked for."""
+    if net.prefix_length <= 0:
+        return length - 1 - words
+    vision = net.vlm_with_expert.config
+    patches = (images[0].shape[-2] // vision.vision_config.patch_size) * (
+        images[0].shape[-1] // vision.vision_config.patch_size
+    )
+    return len(images) * (patches // vision.scale_factor**2 + 3 * net.add_image_special_tokens)
 
 
 def samples(model: Any, prefix: flow.Prefix, _batch: dict[str, Any], n: int) -> Tensor:
