@@ -214,7 +214,8 @@ def test_a_killed_server_goes_on_with_its_run_and_a_driving_client_is_not_confus
         (["--train", "everything", "--out", "o"], "train = 'everything': expected one of expert, lora."),
         (["--train", "lora"], "--train needs --out"),
         (["--out", "o"], "means nothing without --train"),
-        (["--code", "mine"], "code = 'mine': expected one of auto, lerobot."),
+        (["--code", "mine"], "code = 'mine': expected one of lerobot, graph."),
+        (["--code", "graph"], "code = 'graph': expected --lerobot and --device cuda"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_a_sentence(saved, options, words):

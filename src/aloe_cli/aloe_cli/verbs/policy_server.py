@@ -16,7 +16,7 @@ from aloe_core.errors import AloeError
 from aloe_policy.chunking import MODES, Chunking
 
 TRAINS = ("expert", "lora")
-CODES = ("auto", "lerobot")
+CODES = ("lerobot", "graph")
 
 app = VerbApp(help="Serve a policy to robots that have no room for it.")
 
@@ -44,8 +44,8 @@ def policy_server(
         typer.Option(help="With --train: folder of what is saved, and of an unfinished run.", metavar="DIR"),
     ] = None,
     code: Annotated[
-        str, typer.Option(help="With --lerobot on a GPU: auto, chunks as one CUDA graph; lerobot, its own code.")
-    ] = "auto",
+        str, typer.Option(help="With --lerobot: lerobot, its own code; graph, on a GPU chunks as one CUDA graph.")
+    ] = "lerobot",
     rank: Annotated[int, typer.Option(help="With --train lora: rank of the adapters.", min=1, max=1024)] = 16,
     contract: ContractOption = None,
 ) -> dict[str, Any] | None:
@@ -57,9 +57,11 @@ def policy_server(
         raise AloeError("policy-server: expected either --checkpoint DIR or --lerobot DIR.")
     if code not in CODES:
         raise AloeError(f"code = {code!r}: expected one of {', '.join(CODES)}.")
+    if code == "graph" and (lerobot_ is None or train or not device.startswith("cuda")):
+        raise AloeError("code = 'graph': expected --lerobot and --device cuda, and no --train.")
     training = _training(train, out, rank, lerobot_)
     if lerobot_ is not None:
-        given = training or {"code": code}  # while it is trained, its own code computes
+        given = training or {"code": code}
         lerobot.serve(lerobot_, host=host, port=port, device=device, threads=threads, **given)
     assert checkpoint is not None
     robot = load_contract(paths.contract(contract))

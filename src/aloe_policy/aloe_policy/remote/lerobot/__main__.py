@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--code", choices=("auto", "lerobot"), default="auto", help="auto: on a GPU the graphs of fast")
+    parser.add_argument("--code", choices=("lerobot", "graph"), default="lerobot", help="graph: fast, on a GPU")
     given = parser.parse_args()
     try:
         _serve(given)
@@ -36,8 +36,7 @@ def _serve(given: argparse.Namespace) -> None:
 
     torch.set_num_threads(given.threads)
     policy = load(given.policy, given.device)
-    on_gpu = policy.model.config.device.startswith("cuda")
-    fast = accelerated(policy.model, policy.version) if on_gpu and given.code == "auto" else None
+    fast = accelerated(policy.model, policy.version) if given.code == "graph" else None
     serve_until_signal(LeRobotService(policy, fast), given.host, given.port)
 
 
