@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 if not importlib.util.find_spec("rclpy"):  # the policy works without ROS; its nodes do not
-    collect_ignore = ["test_policy_node.py", "test_policy_node_remote.py", "test_camera_node.py"]
+    collect_ignore = [
+        "test_camera_node.py",
+        "test_policy_node.py",
+        "test_policy_node_remote.py",
+        "test_policy_node_url.py",
+    ]
 
 
 @pytest.fixture
