@@ -345,7 +345,7 @@ def test_interrupted_in_a_take_it_keeps_the_bag_as_aborted(graph, record, tmp_pa
     assert "shut down" in labels.reason
 
 
-def test_after_sigkill_the_next_start_recovers_the_take(graph, record, tmp_path):
+def test_after_sigkill_the_next_start_recovers_the_take(graph, record):
     with record() as process:
         graph.matched()
         graph.latch("E1")
@@ -364,8 +364,10 @@ def test_after_sigkill_the_next_start_recovers_the_take(graph, record, tmp_path)
         process.wait()
     with record():
         graph.spinner.until(graph.start_client.service_is_ready, "the recorder is back")
-        graph.spinner.until(lambda: not path.exists(), "the take is recovered")
-    (bag,) = (p for p in (tmp_path / "bags").iterdir() if p.name != "trash")
+        bag = path.with_name(path.name.removesuffix(".partial"))
+        # What is recovered is written aside first, then the take goes to the trash, then the bag comes to its place.
+        there = {bag, path.with_name("trash")}
+        graph.spinner.until(lambda: set(path.parent.iterdir()) == there, "the take is recovered")
     ep = read_episode(bag, CONTRACT)
     assert (ep.outcome, ep.steps) == (Outcome.ABORTED, 60)
 
