@@ -57,10 +57,10 @@ class Phases:
                 self._save(mine, step)
 
     @property
-    def losses(self) -> dict[str, list[tuple[int, float]]]:
+    def losses(self) -> dict[str, list[list[float]]]:
         """Of every phase run so far: after how many updates, the mean loss since the entry before."""
         return {
-            name: [(int(step), loss) for phase, step, loss in self._losses if phase == mine]
+            name: [[int(step), loss] for phase, step, loss in self._losses if phase == mine]
             for mine, name in enumerate(self._names)
         }
 
