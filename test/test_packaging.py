@@ -47,8 +47,8 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
-# trackers: used where a person installed one and asks for it; lerobot and peft: in an environment of their own
-OPTIONAL = {"lerobot", "peft", "trackio", "wandb"}
+# trackers: used where a person installed one and asks for it; the others: of LeRobot, in an environment of its own
+OPTIONAL = {"lerobot", "peft", "tokenizers", "trackio", "transformers", "wandb"}
 DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
 
 
