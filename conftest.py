@@ -1,6 +1,7 @@
 """Every pytest process talks on a ROS domain of its own, on this machine only; several may share the tests."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,9 @@ if "AMENT_PREFIX_PATH" not in os.environ:
 from aloe_ros.domain import own_domain  # noqa: E402, found in that environment
 
 own_domain()
+# A shell's background job ignores Ctrl-C, and so would all that tests start and send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Threads of linear algebra wait for each other by spinning: beside other work two are many times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
