@@ -103,7 +103,8 @@ class Killed(Exception):
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_result(short, monkeypatch, tmp_path):
-    monkeypatch.setattr(ogbench_phases, "SAVED_EVERY", 3)
+    monkeypatch.setattr(ogbench_phases, "NOTED_EVERY", 3)
+    monkeypatch.setattr(ogbench_phases, "SAVED_EVERY_S", 0.0)
     row, budget, fitted = Row("double", 1, "aloe", 0), Budget(2, 8, 1), []
     measure = ogbench_run._measure
     monkeypatch.setattr(
@@ -142,10 +143,18 @@ def test_a_run_that_is_there_is_not_run_again(short, tmp_path, method):
 
 
 FACTS = {"hardware": "a computer", "revision": "0123456789abcdef", "budget": vars(Budget(1, 2, 10))}
+FITTED = {"fitted_on": "a GPU"}
 
 
 def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
-    row = {"task": "cube-double-task1", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10, "separation": 0.8}
+    row = {
+        "task": "cube-double-task1",
+        "method": "qc",
+        "seed": 0,
+        "success": 0.5,
+        "episodes": 10,
+        "separation": 0.8,
+    } | FITTED
     write([row, row | {"seed": 1, "success": 0.7, "separation": None}], FACTS, tmp_path / "table")
     text = (tmp_path / "table.md").read_text()
     assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.80 | 0.46 (0.36 to 0.56) |" in text
@@ -154,10 +163,28 @@ def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
 
 
 def test_a_task_that_the_paper_has_not_has_no_figures_of_it():
-    row = {"task": "cube-single-task2", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10}
+    row = {"task": "cube-single-task2", "method": "qc", "seed": 0, "success": 0.5, "episodes": 10} | FITTED
     text = markdown([row], FACTS, "table")
     assert "| cube-single-task2 | qc (QC) | 0.50 (0.24 to 0.76) | 0.50 | - | - | - |" in text
     assert "the paper has no `cube-single`" in text and "Data: 1,001 steps" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("networks", ["small", "paper"])
+def test_what_was_fitted_elsewhere_is_measured_here(short, monkeypatch, tmp_path, networks):
+    """Fitting needs play data and goals alone, so a machine without a simulator can do it."""
+    row, budget = Row("double", 1, "qc", 0), Budget(2, 2, 1, networks)
+    whole = ogbench_run.run(row, budget, tmp_path / "whole", lambda *what: None)
+    make = ogbench_data.make
+    ogbench_data.play("double", 3, tmp_path / "parts" / "play")
+    ogbench_run._goals(row, tmp_path / "parts" / "play" / f"{row.name}.npy")
+    monkeypatch.setattr(ogbench_data, "make", lambda name, **options: pytest.fail("the simulator was asked for"))
+    for _ in range(2):
+        assert ogbench_run.run(row, budget, tmp_path / "parts", lambda *what: None, fit_only=True) is None
+    monkeypatch.setattr(ogbench_data, "make", make)
+    result = ogbench_run.run(row, budget, tmp_path / "parts", lambda *what: None)
+    timed = {"train_s", "measure_s"}
+    assert {k: v for k, v in whole.items() if k not in timed} == {k: v for k, v in result.items() if k not in timed}
 
 
 def test_what_does_not_exist_is_named_and_budgets_do_not_mix(run, tmp_path):
@@ -166,6 +193,9 @@ def test_what_does_not_exist_is_named_and_budgets_do_not_mix(run, tmp_path):
         assert fails_in_one_sentence(done, 2) and f"No task {task!r}" in done.stderr
     done = run("bench", "ogbench", "--methods", "magic")
     assert fails_in_one_sentence(done, 2) and "No method 'magic'" in done.stderr
+    for option, value in (("--networks", "huge"), ("--device", "tpu")):
+        done = run("bench", "ogbench", option, value)
+        assert fails_in_one_sentence(done, 2) and f"{value!r}: expected" in done.stderr
     (tmp_path / "budget.yaml").write_text(json.dumps({"episodes": 1}))
     done = run("bench", "ogbench", "--work", tmp_path)
     assert fails_in_one_sentence(done, 2) and "another budget" in done.stderr

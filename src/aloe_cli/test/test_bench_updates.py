@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from aloe_cli.bench import updates_cases
 from aloe_cli.bench.updates_reference import PlainLearner
+from aloe_cli.bench.updates_turns import in_turn
+from aloe_core.errors import AloeError
 from aloe_critic.flat.config import FlatConfig
 from aloe_critic.flat.learner import FlatLearner
 from cli_tools import fails_in_one_sentence, result
@@ -71,3 +78,46 @@ def test_a_graph_of_a_whole_update_learns(policy):
     for _ in range(300):
         last = update()
     assert torch.isfinite(last) and last.item() < first
+
+
+WORKER = """
+import pathlib, sys, json
+here = pathlib.Path(sys.argv[1])
+(here / f"ready{sys.argv[2]}").touch()
+print("ready", flush=True)
+told = sys.stdin.readline()
+others = len(list(here.glob("ready*")))
+busy = here / "busy"
+busy.touch(exist_ok=False)
+busy.unlink()
+print(json.dumps({"me": sys.argv[2], "told": told.strip(), "others": others}), flush=True)
+"""
+
+
+def test_all_are_ready_before_the_first_is_measured_and_one_is_measured_at_a_time(tmp_path):
+    heard = []
+    commands = [[sys.executable, "-c", WORKER, str(tmp_path), str(n)] for n in range(3)]
+    rows = in_turn(commands, "7", os.environ, lambda *what: heard.append(what))
+    assert rows == [{"me": str(n), "told": "7", "others": 3} for n in range(3)]
+    assert heard == [("compiled", n) for n in (1, 2, 3)] + [("measured", n) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_that_fails_says_why_and_ends_the_others(tmp_path, when):
+    fails = "raise SystemExit('out of memory')" if when == "before" else "print('ready', flush=True); 1 / 0"
+    said = "out of memory" if when == "before" else "ZeroDivisionError"
+    waits = "print('ready', flush=True); input()"
+    with pytest.raises(AloeError, match=said):
+        in_turn([[sys.executable, "-c", code] for code in (fails, waits)], "1", os.environ, lambda *what: None)
+
+
+def test_the_process_of_a_case_gives_its_row():
+    asked = updates_cases.Asked("obs46-act5-h5-distilled", 2, 4, "cpu", bfloat16=False, compiled=False)
+    command = [sys.executable, "-m", "aloe_cli.bench.updates_cases", json.dumps(asdict(asked))]
+    [row] = in_turn([command], "1", os.environ, lambda *what: None)
+    assert row["case"] == asked.case and row["heads"] == 2 and row["updates_per_s"] > 0
+
+
+def test_jax_is_compared_with_on_a_gpu_alone(run, tmp_path):
+    done = run("bench", "updates", "--case", "all", "--jax", tmp_path)
+    assert fails_in_one_sentence(done, 2) and "--jax needs --device cuda" in done.stderr

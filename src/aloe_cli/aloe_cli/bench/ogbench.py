@@ -37,6 +37,14 @@ def ogbench(
     plays: Annotated[int, typer.Option(help="Play episodes of 1,001 steps.", min=1)] = 100,
     updates: Annotated[int, typer.Option(help="Updates of the policy and of the critic, each.", min=2)] = 5000,
     episodes: Annotated[int, typer.Option(help="Episodes of each measurement.", min=1)] = 20,
+    networks: Annotated[
+        str, typer.Option(help="small: 3 layers of 256, 8 chunks a state; paper: 4 of 512, 32 chunks, for a GPU.")
+    ] = "small",
+    device: Annotated[str, typer.Option(help="cpu or cuda, where each update is one CUDA graph.")] = "cpu",
+    fit_only: Annotated[
+        bool,
+        typer.Option("--fit-only", help="Leave fitted networks in --work and measure nothing; needs no simulator."),
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads; 0: all cores.", min=0)] = 1,
     work: Annotated[Path, typer.Option(help="Where data and finished runs are kept.", metavar="DIR")] = Path(
         "bench_out/ogbench"
@@ -47,12 +55,18 @@ def ogbench(
 ) -> dict[str, Any]:
     """Run what is missing in --work, writing the table after every run; stopped, it goes on where it was."""
     asked = _rows(tasks, methods, seeds)
-    if importlib.util.find_spec("ogbench") is None:
+    if not fit_only and importlib.util.find_spec("ogbench") is None:
         raise AloeError("OGBench is not installed; run `make setup` with ALOE_PROFILE=full.")
-    budget = Budget(plays, updates, episodes)
+    if networks not in ("small", "paper"):
+        raise AloeError(f"No networks {networks!r}: expected small or paper.")
+    if device not in ("cpu", "cuda"):
+        raise AloeError(f"No device {device!r}: expected cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AloeError("There is no CUDA device here, or this PyTorch was built without it; use --device cpu.")
+    budget = Budget(plays, updates, episodes, "paper" if networks == "paper" else "small")
     _same_budget(work, budget)
     facts = {
-        "hardware": f"{hardware()}, {threads or 'all'} used, no GPU",
+        "hardware": f"{hardware()}, {threads or 'all'} used",
         "revision": git_revision() or "unknown",
         "budget": asdict(budget),
     }
@@ -66,11 +80,18 @@ def ogbench(
                 def tell(what: str, n: int, of: int, key: str = row.key) -> None:
                     stages.show(f"{key}: {what.split(',')[0]}", n, of, what)
 
-                found.append(run(row, budget, work, tell))
+                result = run(row, budget, work, tell, device=device, fit_only=fit_only)
+                if result is None:
+                    stages.show("runs", done, len(asked), f"{row.key}: fitted")
+                    continue
+                found.append(result)
                 write(found, facts, out)
-                stages.show("runs", done, len(asked), f"{row.key}: {found[-1]['success']:.2f}")
+                stages.show("runs", done, len(asked), f"{row.key}: {result['success']:.2f}")
     finally:
         torch.set_num_threads(before)
+    if fit_only:
+        print(f"{work / 'fitted'}: {len(asked) - len(found)} runs fitted, to be measured without --fit-only")
+        return facts | {"rows": found, "files": []}
     files = [str(out.with_suffix(ending)) for ending in (".json", ".md", ".png")]
     print(f"{', '.join(files)}: {len(found)} runs")
     return facts | {"rows": found, "files": files}

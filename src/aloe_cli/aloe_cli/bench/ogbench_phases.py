@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from aloe_cli.bench.updates_cases import one_graph
 from aloe_core.errors import AloeError
 from aloe_critic.flat.learner import FlatLearner
 
 Tell = Callable[[str, int, int], None]  # what is going on, how much of it is done, of how much
 
-SAVED_EVERY = 250  # updates; what a killed run does again
+NOTED_EVERY = 250  # updates between the losses that are kept
+SAVED_EVERY_S = 30.0  # s; what a killed run does again, at most
 
 
 class Phases:
@@ -23,6 +26,7 @@ class Phases:
 
     def __init__(self, learner: FlatLearner, path: Path, tell: Tell) -> None:
         self._learner, self._path, self._tell = learner, path, tell
+        self._graph = one_graph if learner.device.type == "cuda" else None
         self._next = 0  # phases run so far in this process
         self._phase, self._step = 0, -1  # as on disk; -1: not even prepared
         self._names: list[str] = []
@@ -44,17 +48,21 @@ class Phases:
         if first < 0:
             prepare()
             self._save(mine, first := 0)
-        total, since = torch.zeros(()), first
+        if self._graph is not None and first < steps:
+            update = self._graph(update)
+        total, since, saved = torch.zeros((), device=self._learner.device), first, time.monotonic()
         for step in range(first + 1, steps + 1):
             total += (loss := update())
             if step % 50 == 0:
                 self._tell(what, step, steps)
-            if step % SAVED_EVERY == 0 or step == steps:
+            if step % NOTED_EVERY == 0 or step == steps:
                 if not torch.isfinite(loss):
                     raise AloeError(f"The {what} diverged: its last loss is {loss.item()}.")
                 self._losses.append([mine, step, total.item() / (step - since)])
-                total, since = torch.zeros(()), step
-                self._save(mine, step)
+                total, since = torch.zeros_like(total), step
+                if step == steps or time.monotonic() - saved >= SAVED_EVERY_S:
+                    self._save(mine, step)
+                    saved = time.monotonic()
 
     @property
     def losses(self) -> dict[str, list[list[float]]]:

@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aloe_cli.bench import ogbench_data
+from aloe_cli.bench.hardware import hardware
 from aloe_cli.bench.ogbench_phases import Phases, Tell
 from aloe_cli.bench.ogbench_separation import separation
 from aloe_core.statistics import wilson
@@ -25,7 +26,8 @@ from aloe_critic.flat.learner import FlatLearner
 from aloe_critic.hyper import Hyper
 
 GAMMA = 0.99
-_BANK = 8  # chunks of the policy at every state, drawn once while it stands still
+PAPER = {"width": 512, "layers": 4, "flow_steps": 10}  # networks of the Q-chunking paper
+_BANK = 8
 _VALUE_SAMPLES = 4  # of them for V(s)
 _LIMITS = {"single": 200, "double": 500, "triple": 1000}  # steps of an episode, as in OGBench
 
@@ -42,7 +44,7 @@ class Method:
     distilled: bool = False  # a critic of `horizon` actions is distilled into one of `acts`
 
 
-# In targets the best of 8 chunks; the paper's 32 are four times the work.
+# In targets the best of 8 chunks, with the paper's networks of its 32, which are four times the work.
 METHODS = {
     "bc": Method(5, 5, 1, None),
     "qc": Method(5, 5, 32, qc(samples=_BANK)),
@@ -60,6 +62,12 @@ class Budget:
     plays: int  # play episodes of 1,001 steps
     updates: int  # of policy and critic each
     episodes: int  # measured
+    networks: Literal["small", "paper"] = "small"
+
+    @property
+    def bank(self) -> int:
+        """Chunks of the policy at every state, drawn once while it stands still; targets of `qc` take the best."""
+        return 32 if self.networks == "paper" else 8
 
 
 @dataclass(frozen=True)
@@ -80,37 +88,63 @@ class Row:
         return f"{self.name}-{self.method}-{self.seed}"
 
 
-def run(row: Row, budget: Budget, work: Path, tell: Tell) -> dict[str, Any]:
-    """Return the result of `row`, from `work` if it is there. A cloned policy is shared by tasks and methods."""
+def run(
+    row: Row, budget: Budget, work: Path, tell: Tell, *, device: str = "cpu", fit_only: bool = False
+) -> dict[str, Any] | None:
+    """Return the result of `row`, from `work` if it is there. A cloned policy is shared by tasks and methods.
+
+    With `fit_only` the fitted networks are left in `work` for a later run, elsewhere perhaps, and None is returned.
+    """
     path = work / "rows" / f"{row.key}.json"
     if path.exists():
         return json.loads(path.read_text())
-    start = time.perf_counter()
     method = METHODS[row.method]
     wanted = budget.plays + ogbench_data.SHARD  # the last are for `separation` alone
     plays = ogbench_data.play(row.cubes, wanted, work / "play", lambda n: tell("play data", n, wanted))
     learned, held = ogbench_data.split(plays, budget.plays)
-    env = ogbench_data.make(f"cube-{row.cubes}-singletask-task{row.task}-v0")
-    goals = _goals(env)
+    goals = _goals(row, work / "play" / f"{row.name}.npy")
     torch.manual_seed(row.seed)
-    learner, facts, phases = _fit(row, method, budget, _transitions(learned, goals, method), work, tell)
-    if method.critic is not None:
-        done = ogbench_data.rewards(held.objects, goals)[1]
-        facts["separation"] = separation(learner, _transitions(held, goals, method), done)
-    trained = time.perf_counter() - start
-    successes = _measure(env, learner, method, row, budget, tell)
+    learner = _learner(method, budget, _transitions(learned, goals, method).to(device))
+    fitted = work / "fitted" / f"{row.key}.safetensors"
+    if not fitted.exists():
+        start = time.perf_counter()
+        facts, phases = _fit(learner, row, method, budget, work, tell)
+        if method.critic is not None:
+            done = ogbench_data.rewards(held.objects, goals)[1]
+            facts["separation"] = separation(learner, _transitions(held, goals, method), done)
+        facts |= {"train_s": time.perf_counter() - start, "fitted_on": _name(learner.device)}
+        _write(fitted.with_suffix(".json"), json.dumps(facts))
+        _save(learner.networks(), fitted)
+        phases.finish()
+    if fit_only:
+        return None
+    learner.load_networks(load_file(fitted))
+    start = time.perf_counter()
+    successes = _measure(_environment(row), learner, method, row, budget, tell)
     low, high = wilson(successes, budget.episodes)
     result = {"task": row.name, "method": row.method, "seed": row.seed, "success": successes / budget.episodes}
     result |= {"low": low, "high": high, "episodes": budget.episodes, "transitions": len(learner.data)}
-    result |= {"updates": budget.updates, "train_s": trained, "measure_s": time.perf_counter() - start - trained}
-    _write(path, json.dumps(result | facts))
-    phases.finish()
-    return result | facts
+    result |= {"updates": budget.updates, "measure_s": time.perf_counter() - start}
+    result |= json.loads(fitted.with_suffix(".json").read_text())
+    _write(path, json.dumps(result))
+    return result
 
 
-def _goals(env: Any) -> np.ndarray:
-    env.reset(seed=0)
-    return env.unwrapped._data.mocap_pos.copy()  # m; how OGBench itself relabels its data
+def _environment(row: Row) -> Any:
+    return ogbench_data.make(f"cube-{row.cubes}-singletask-task{row.task}-v0")
+
+
+def _goals(row: Row, path: Path) -> np.ndarray:
+    """Where the cubes shall be, [n, 3] in m; how OGBench itself relabels its data. Kept in `path`."""
+    if not path.exists():
+        env = _environment(row)
+        env.reset(seed=0)
+        np.save(path, env.unwrapped._data.mocap_pos)
+    return np.load(path)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else hardware()
 
 
 def _transitions(plays: Episodes, goals: np.ndarray, method: Method) -> Transitions:
@@ -121,29 +155,37 @@ def _transitions(plays: Episodes, goals: np.ndarray, method: Method) -> Transiti
     return chunk_transitions(plays, scaled, done, horizon=method.horizon, gamma=GAMMA, policy_horizon=kept)
 
 
-def _fit(
-    row: Row, method: Method, budget: Budget, data: Transitions, work: Path, tell: Tell
-) -> tuple[FlatLearner, dict[str, Any], Phases]:
-    config = method.critic or FlatConfig()
+def _learner(method: Method, budget: Budget, data: Transitions) -> FlatLearner:
+    changes: dict[str, object] = {}
     if method.distilled:
-        config = config.model_copy(update={"short": data.chunk.shape[1] * method.acts // method.horizon})
-    learner = FlatLearner(data, config)
+        changes["short"] = data.chunk.shape[1] * method.acts // method.horizon
+    if budget.networks == "paper":
+        changes |= PAPER
+    config = method.critic or FlatConfig()
+    if budget.networks == "paper" and config.samples > 1:
+        changes["samples"] = budget.bank
+    return FlatLearner(data, config.model_copy(update=changes))
+
+
+def _fit(
+    learner: FlatLearner, row: Row, method: Method, budget: Budget, work: Path, tell: Tell
+) -> tuple[dict[str, Any], Phases]:
     cloning = _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
     torch.manual_seed(row.seed)  # the same draws whether the policy was cloned in this run or in another before it
     phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
-    facts: dict[str, Any] = {"done_share": float((data.discount == 0).float().mean())}
+    facts: dict[str, Any] = {"done_share": float((learner.data.discount == 0).float().mean())}
 
     def draw() -> None:
-        learner.bank = learner.make_bank(_BANK)
+        learner.bank = learner.make_bank(budget.bank)
 
     if method.critic is not None:
         phases.run("critic", draw, learner.update_critic, budget.updates)
     if method.weighted:
         phases.run("policy", lambda: _weigh(learner), learner.update_actor, budget.updates // 2)
         phases.run("critic of the improved policy", draw, learner.update_critic, budget.updates // 2)
-        facts["effective_size"] = effective_size(learner.weight)
+        facts["effective_size"] = effective_size(learner.weight.cpu())
     facts["losses"] = cloning | phases.losses
-    return learner, facts, phases
+    return facts, phases
 
 
 def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> dict[str, Any]:
@@ -153,18 +195,16 @@ def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> dict
         phases = Phases(learner, path.with_name(f"unfinished-{path.name}"), tell)
         phases.run("cloning", lambda: None, learner.update_actor, budget.updates)
         _write(losses, json.dumps(phases.losses))
-        temporary = path.with_name(f".{path.name}")
-        save_file(learner.actor.state_dict(), temporary)
-        os.replace(temporary, path)
+        _save(learner.actor.state_dict(), path)
         phases.finish()
     learner.actor.load_state_dict(load_file(path))
     return json.loads(losses.read_text())
 
 
 def _weigh(learner: FlatLearner) -> None:
-    scaled = scale_advantages(_advantages(learner), "rank")
+    scaled = scale_advantages(_advantages(learner).cpu(), "rank")
     weight = advantage_weights(scaled, fit_beta(scaled, Hyper()), Hyper().epsilon)
-    learner.weight = weight / weight.mean()
+    learner.weight = (weight / weight.mean()).to(learner.device)
 
 
 @torch.no_grad()
@@ -188,9 +228,9 @@ def _measure(env: Any, learner: FlatLearner, method: Method, row: Row, budget: B
         state, _ = env.reset(seed=episode)
         reached, steps = False, 0
         while not reached and steps < _LIMITS[row.cubes]:
-            z = torch.as_tensor(state, dtype=torch.float32).view(1, width)
+            z = torch.as_tensor(state, dtype=torch.float32, device=learner.device).view(1, width)
             chunk = learner.act(z, method.candidates) if method.critic else learner.chunks(z, 1)[0]
-            for action in chunk.view(-1, actions).numpy():
+            for action in chunk.view(-1, actions).cpu().numpy():
                 state, _, terminated, truncated, info = env.step(action)
                 steps += 1
                 reached = bool(info["success"])
@@ -199,6 +239,13 @@ def _measure(env: Any, learner: FlatLearner, method: Method, row: Row, budget: B
         successes += reached
         tell(f"measured, {successes} reached the goal", episode + 1, budget.episodes)
     return successes
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    save_file(tensors, temporary)
+    os.replace(temporary, path)
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,12 +22,14 @@ def separation(learner: FlatLearner, held: Transitions, done: np.ndarray) -> flo
     seen = (rows % done.shape[1] < done.shape[1] - SOON) & open_
     if soon[seen].all() or not soon[seen].any():  # none seen: both
         return None
-    pick = torch.as_tensor(np.flatnonzero(seen))
+    pick, device = torch.as_tensor(np.flatnonzero(seen)), learner.device
     q = [
-        learner.score(held.states[held.start[part]], learner.acted(held.chunk[part])[:, None]).squeeze(1)
+        learner.score(
+            held.states[held.start[part]].to(device), learner.acted(held.chunk[part])[:, None].to(device)
+        ).squeeze(1)
         for part in pick.split(2048)
     ]
-    return auc(torch.cat(q).numpy(), soon[seen])
+    return auc(torch.cat(q).cpu().numpy(), soon[seen])
 
 
 def soon_done(done: np.ndarray) -> np.ndarray:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -17,8 +21,9 @@ from torch import Tensor
 from aloe_cli.bench import updates_cases
 from aloe_cli.bench.hardware import hardware
 from aloe_cli.bench.updates_reference import PlainLearner
+from aloe_cli.bench.updates_turns import in_turn
 from aloe_cli.command import VerbApp
-from aloe_cli.progress import progress
+from aloe_cli.progress import Stages, progress
 from aloe_core.checkpoint import git_revision
 from aloe_core.errors import AloeError
 from aloe_critic.flat.config import FlatConfig
@@ -61,6 +66,10 @@ def updates(
     case: Annotated[
         str | None, typer.Option(help=f"Shapes of Q-chunking: all or of {', '.join(updates_cases.CASES)}.")
     ] = None,
+    jax: Annotated[
+        Path | None,
+        typer.Option(help="Clone of github.com/ColinQiyangLi/qc, to time beside --case on a GPU.", metavar="DIR"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Result of --case on a GPU.", metavar="FILE")] = Path(
         "docs/results/updates_gpu.json"
     ),
@@ -68,8 +77,11 @@ def updates(
     """Time the updates of ALOE: a fresh chunk in every TD target, all heads in one product, weighted flow matching."""
     where = _device(device, case)
     bfloat16 = autocast(make_hyper({"precision": precision, "device": device}))._enabled
+    if jax is not None and where.type != "cuda":
+        raise AloeError("--jax needs --device cuda: the JAX code is compared with on a GPU alone.")
     if case is not None:
-        return _cases(case, where, steps, batch, bfloat16, compile_, out)
+        rows = _cases(case, where, steps, batch, precision, compile_, jax)
+        return _shown(rows, where, {"steps": steps, "batch": batch, "compiled": compile_}, out)
     if actor not in ("mlp", "blocks"):
         raise AloeError(f"No actor {actor!r}: expected mlp or blocks.")
     config = FlatConfig(heads=heads, flow_steps=flow_steps, batch=batch, actor=actor)
@@ -146,19 +158,50 @@ def _fill(learner: FlatLearner, bank: int) -> None:
 
 
 def _cases(
-    names: str, device: torch.device, steps: int, batch: int, bfloat16: bool, compiled: bool, out: Path
-) -> dict[str, Any]:
-    torch.set_float32_matmul_precision("high")  # TF32 on a GPU
-    rows, console = [], Console()
-    for name, case in updates_cases.chosen(names).items():
-        for heads in (2, 10):
-            row = updates_cases.measure_case(
-                name, case, heads, steps, batch, device, bfloat16=bfloat16, compiled=compiled
-            )
-            row["hardware"] = torch.cuda.get_device_name(device) if device.type == "cuda" else hardware()
-            rows.append(row)
-            console.print(f"{name}, {heads} heads: {row['updates_per_s']:.1f} a second; JAX {case.jax_scan_per_s:.0f}.")
-    facts = {"steps": steps, "batch": batch, "compiled": compiled, "revision": git_revision() or "unknown"}
+    names: str, device: torch.device, steps: int, batch: int, precision: str, compiled: bool, jax: Path | None
+) -> list[dict[str, Any]]:
+    """Rows of all cases with 2 and 10 heads; on a GPU each of a process, so that they compile at the same time."""
+    wanted = [precision == "bfloat16"] if precision != "auto" else [False, True] if device.type == "cuda" else [False]
+    asked = [
+        updates_cases.Asked(name, heads, batch, device.type, bfloat16, compiled)
+        for name in updates_cases.chosen(names)
+        for heads in (2, 10)
+        for bfloat16 in wanted
+    ]
+    if device.type != "cuda":
+        return [updates_cases.prepare_case(one)(steps) for one in asked]
+    commands = [[sys.executable, "-m", "aloe_cli.bench.updates_cases", json.dumps(asdict(one))] for one in asked]
+    shapes = []
+    if jax is not None:
+        shapes = [(name, heads) for name in updates_cases.chosen(names) for heads in (2, 10)]
+        script = str(Path(__file__).with_name("updates_jax.py"))
+        for name, heads in shapes:
+            case = updates_cases.CASES[name]
+            shape = {"states": case.states, "actions": case.actions, "horizon": case.horizon}
+            shape |= {"distilled": case.distilled, "heads": heads, "batch": batch}
+            commands.append([sys.executable, script, str(jax), json.dumps(shape)])
+    environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    with Stages() as stages:
+        rows = in_turn(
+            commands, str(steps), environment, lambda what, n: stages.show(what, n, len(commands), f"{n} {what}")
+        )
+    theirs = dict(zip(shapes, rows[len(asked) :], strict=True))
+    rows = rows[: len(asked)]
+    for row in rows:
+        if found := theirs.get((row["case"], row["heads"])):
+            row |= {name: found[name] for name in ("jax_scan_per_s", "jax_update_per_s")}
+            row["jax"] = f"{row['heads']} heads, same run, jax {found['jax']}"
+    return rows
+
+
+def _shown(rows: list[dict[str, Any]], device: torch.device, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    console = Console()
+    for row in rows:
+        console.print(
+            f"{row['case']}, {row['heads']} heads, {row['precision']}: {row['updates_per_s']:.0f} a second; "
+            f"JAX {row['jax_scan_per_s']:.0f} ({row['jax']})."
+        )
+    facts = facts | {"revision": git_revision() or "unknown"}
     if device.type == "cuda":
         updates_cases.write(rows, facts, out)
     return facts | {"rows": rows}

@@ -1,8 +1,13 @@
-"""The shapes of the Q-chunking JAX code, on a GPU: a whole update as one CUDA graph, beside what JAX does there."""
+"""The shapes of the Q-chunking JAX code, on a GPU: a whole update as one CUDA graph, beside what JAX does there.
+
+Run as a module with a case as JSON it is the process that `in_turn` speaks to: it prints `ready` once compiled and
+captured, waits for a line, measures, and prints its row as JSON.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aloe_cli.bench.hardware import hardware
 from aloe_core.errors import AloeError
 from aloe_critic.flat.config import FlatConfig, qc
 from aloe_critic.flat.data import Transitions
 from aloe_critic.flat.learner import FlatLearner
 
 ROWS = 10_000  # transitions in memory
+RECORDED = "2 heads, an H100, recorded earlier"  # where the figures of CASES come from
 
 
 @dataclass(frozen=True)
@@ -68,31 +75,49 @@ def random_transitions(states: int, dim: int, device: torch.device) -> Transitio
     ).to(device)
 
 
-def measure_case(
-    name: str, case: Case, heads: int, steps: int, batch: int, device: torch.device, *, bfloat16: bool, compiled: bool
-) -> dict[str, Any]:
-    """Return a row of the result: whole updates (critic, policy, target) a second."""
+@dataclass(frozen=True)
+class Asked:
+    """One row of the result."""
+
+    case: str
+    heads: int
+    batch: int
+    device: str
+    bfloat16: bool  # chunks are sampled in it; the rest stays in float32 (TF32 on a GPU)
+    compiled: bool
+
+
+def prepare_case(asked: Asked) -> Callable[[int], dict[str, Any]]:
+    """Return what times so many whole updates (critic, policy, target) and returns the row; all is compiled by then."""
+    torch.set_float32_matmul_precision("high")
+    case, device = CASES[asked.case], torch.device(asked.device)
     data = random_transitions(case.states, case.actions * case.horizon, device)
-    sampling = "sampling" if bfloat16 else "none"
-    learner = FlatLearner(data, case.config(heads, batch), bfloat16=sampling, compiled=compiled)
+    sampling = "sampling" if asked.bfloat16 else "none"
+    learner = FlatLearner(data, case.config(asked.heads, asked.batch), bfloat16=sampling, compiled=asked.compiled)
     update = one_graph(learner.update) if device.type == "cuda" else learner.update
-    loss = update()
+    update()
     _wait(device)
-    start = time.perf_counter()
-    for _ in range(steps):
-        loss = update()
-    _wait(device)
-    took = time.perf_counter() - start
-    if not torch.isfinite(loss):
-        raise AloeError(f"{name}: the critic diverged, its last loss is {loss.item()}.")
-    return {
-        "case": name,
-        "updates_per_s": steps / took,
-        "jax_scan_per_s": case.jax_scan_per_s,
-        "jax_update_per_s": case.jax_update_per_s,
-        "heads": heads,
-        "precision": "bfloat16 sampling" if bfloat16 else "float32 sampling",
-    }
+
+    def measure(steps: int) -> dict[str, Any]:
+        start = time.perf_counter()
+        for _ in range(steps):
+            loss = update()
+        _wait(device)
+        took = time.perf_counter() - start
+        if not torch.isfinite(loss):
+            raise AloeError(f"{asked.case}: the critic diverged, its last loss is {loss.item()}.")
+        return {
+            "case": asked.case,
+            "updates_per_s": steps / took,
+            "jax_scan_per_s": case.jax_scan_per_s,
+            "jax_update_per_s": case.jax_update_per_s,
+            "jax": RECORDED,
+            "heads": asked.heads,
+            "precision": "bfloat16 sampling" if asked.bfloat16 else "float32 sampling",
+            "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware(),
+        }
+
+    return measure
 
 
 def one_graph(update: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -123,3 +148,10 @@ def write(rows: list[dict[str, Any]], facts: dict[str, Any], out: Path) -> None:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    prepared = prepare_case(Asked(**json.loads(sys.argv[1])))
+    print("ready", flush=True)
+    if told := sys.stdin.readline():
+        print(json.dumps(prepared(int(told))), flush=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from aloe_policy.critic import CriticConfig, Ensemble
 from aloe_policy.flow import FlowHead
 from aloe_policy.flow_mlp import FlowMLP
 
-_SAMPLES = 4096  # chunks drawn at once: what a layer makes of them still fits a cache
+_SAMPLES = {"cpu": 4096, "cuda": 262_144}  # chunks drawn at once: on a CPU what a layer makes of them fits a cache
 
 
 class FlatLearner:
@@ -61,17 +61,21 @@ class FlatLearner:
         options = {"lr": c.lr, "fused": True, "capturable": device.type == "cuda"}
         self.critic_optimizer = torch.optim.AdamW(self._critics, **options)
         self.actor_optimizer = torch.optim.AdamW(self._actors, **options)
-        self._device, self._bfloat16 = device.type, bfloat16
-        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
+        self.device, self._bfloat16 = device, bfloat16
+        self._losses: dict[str, Callable[..., Tensor]] = {
+            "critic": self.critic_loss,
+            "flow": self.flow_loss,
+            "one_step": self.one_step_loss,
+        }
         if compiled:
-            self._critic_loss = torch.compile(self.critic_loss, dynamic=False)
-            self._actor_loss = torch.compile(self.actor_loss, dynamic=False)
+            self._losses = {name: torch.compile(loss, dynamic=False) for name, loss in self._losses.items()}
+        self._streams = [torch.cuda.Stream(device) for _ in self._losses] if device.type == "cuda" else []
 
     # Everything that changes, so that a stopped run goes on bit by bit where it was
 
     def state(self) -> dict[str, Tensor]:
-        """Networks, optimisers, weights, the bank and the generator of random numbers (of the CPU), by name."""
-        found = {"weight": self.weight, "random": torch.get_rng_state()}
+        """Networks, optimisers, weights, the bank and the device's generator of random numbers, by name."""
+        found = {"weight": self.weight, "random": self._random().get_state()}
         if self.bank is not None:
             found["bank"] = self.bank
         for name, module in self._modules().items():
@@ -83,7 +87,8 @@ class FlatLearner:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take what `state` returned; every tensor of the networks must be there."""
-        self.weight, self.bank = state["weight"], state.get("bank")
+        bank = state.get("bank")
+        self.weight, self.bank = state["weight"].to(self.device), None if bank is None else bank.to(self.device)
         for name, module in self._modules().items():
             module.load_state_dict(_below(state, name))
         for name, optimizer in self._optimizers().items():
@@ -92,7 +97,22 @@ class FlatLearner:
                 index, entry = key.split(".", 1)
                 values.setdefault(int(index), {})[entry] = value
             optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
-        torch.set_rng_state(state["random"])
+        self._random().set_state(state["random"].cpu())
+
+    def networks(self) -> dict[str, Tensor]:
+        """What acting and scoring need of `state`."""
+        modules = self._modules()
+        wanted = [name for name in ("critic", "actor", "one_step") if name in modules]
+        return {f"{name}.{key}": value for name in wanted for key, value in modules[name].state_dict().items()}
+
+    def load_networks(self, tensors: dict[str, Tensor]) -> None:
+        """Take what `networks` returned."""
+        for name, module in self._modules().items():
+            if own := _below(tensors, name):
+                module.load_state_dict(own)
+
+    def _random(self) -> torch.Generator:
+        return torch.cuda.default_generators[self.device.index or 0] if self._streams else torch.default_generator
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         modules = {"critic": self.critic, "target": self.target, "actor": self.actor}
@@ -123,27 +143,45 @@ class FlatLearner:
         loss = (q_long - y).square().mean(1).sum()
         return loss if self.long is None else loss + distillation(q, q_long, self.config.expectile)
 
-    def actor_loss(self, z: Tensor, chunk: Tensor, weight: Tensor, drawn: Tensor) -> Tensor:
-        """Weighted flow matching, [B] averaged; with a one-step policy its distance from the flow and -Q as well."""
+    def flow_loss(self, z: Tensor, chunk: Tensor, weight: Tensor, drawn: Tensor) -> Tensor:
+        """Weighted flow matching, averaged over the batch."""
         with self._autocast("all"):
             if isinstance(self.actor, FlowHead):
                 error = self.actor.loss(z, chunk, torch.ones_like(chunk), drawn=drawn)
             else:
                 error = self.actor.loss(z, chunk, drawn)
-        loss = (weight * error).mean()
-        if self.one_step is None:
-            return loss
-        noise = drawn[:, None, :-1]
+        return (weight * error).mean()
+
+    def one_step_loss(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Distance of the one-step policy from the flow, and -Q: z [B, S], noise [B, 1, D]."""
         mine = self.one_step.velocity(noise, 0.0, self.one_step.cond(z)[:, None])
         with torch.no_grad(), self._autocast("sampling", "all"):
             flow = self.actor.sample(z, noise)
         q = self.critic(z, mine.clamp(-1, 1)).mean()
-        return loss + self.config.alpha * (mine - flow.float().clamp(-1, 1)).square().mean() - q
+        return self.config.alpha * (mine - flow.float().clamp(-1, 1)).square().mean() - q
 
     # Updates
 
     def update_critic(self) -> Tensor:
         """One step of all heads and of their Polyak copy; the loss is left on the device."""
+        loss, gradients = self._critic_gradients()
+        self._step_critic(gradients)
+        return loss
+
+    def update_actor(self) -> Tensor:
+        """One step of the policy; no gradient reaches the critic."""
+        found = [part() for part in self._actor_parts()]
+        self._step_actor([gradient for _, gradients in found for gradient in gradients])
+        return sum((loss for loss, _ in found), torch.zeros((), device=found[0][0].device))
+
+    def update(self) -> Tensor:
+        """One step of each, both from the weights before it; the critic's loss. On a GPU they run side by side."""
+        (loss, critic), *actor = self._side_by_side(self._critic_gradients, *self._actor_parts())
+        gradients = [gradient for _, part in actor for gradient in part]
+        self._side_by_side(lambda: self._step_critic(critic), lambda: self._step_actor(gradients))
+        return loss
+
+    def _critic_gradients(self) -> tuple[Tensor, Sequence[Tensor]]:
         d, n = self.data, self.config.samples
         pick = self._pick()
         end = d.end[pick]
@@ -154,28 +192,53 @@ class FlatLearner:
         else:
             drawn = torch.randint(self.bank.shape[1], (len(pick), n), device=pick.device)
             after = self.bank[end[:, None], drawn]
-        loss = self._critic_loss(
-            d.states[d.start[pick]], d.chunk[pick], d.reward[pick], d.discount[pick], d.states[end], after
-        )
-        self._step(self.critic_optimizer, self._critics, loss)
+        batch = d.states[d.start[pick]], d.chunk[pick], d.reward[pick], d.discount[pick], d.states[end], after
+        return self._gradients("critic", self._critics, *batch)
+
+    def _actor_parts(self) -> list[Callable[[], tuple[Tensor, Sequence[Tensor]]]]:
+        """What gives the loss and gradients of the flow, and of the one-step policy if there is one."""
+        d = self.data
+
+        def flow() -> tuple[Tensor, Sequence[Tensor]]:
+            pick = self._pick()
+            chunk = self.acted(d.chunk[pick])
+            batch = d.states[d.start[pick]], chunk, self.weight[pick], self.actor.draw(len(pick), chunk)
+            return self._gradients("flow", list(self.actor.parameters()), *batch)
+
+        def one_step() -> tuple[Tensor, Sequence[Tensor]]:
+            z = d.states[d.start[self._pick()]]
+            noise = torch.randn(len(z), 1, self.dim, device=z.device)
+            return self._gradients("one_step", list(self.one_step.parameters()), z, noise)
+
+        return [flow] if self.one_step is None else [flow, one_step]
+
+    def _gradients(self, name: str, parameters: Sequence[Tensor], *batch: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        loss = self._losses[name](*batch)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    def _step_critic(self, gradients: Sequence[Tensor]) -> None:
+        self._step(self.critic_optimizer, self._critics, gradients)
         with torch.no_grad():
             torch._foreach_lerp_(*self._pairs, self.config.tau)
-        return loss.detach()
 
-    def update_actor(self) -> Tensor:
-        """One step of the policy; no gradient reaches the critic."""
-        d = self.data
-        pick = self._pick()
-        chunk = self.acted(d.chunk[pick])
-        loss = self._actor_loss(d.states[d.start[pick]], chunk, self.weight[pick], self.actor.draw(len(pick), chunk))
-        self._step(self.actor_optimizer, self._actors, loss)
-        return loss.detach()
+    def _step_actor(self, gradients: Sequence[Tensor]) -> None:
+        self._step(self.actor_optimizer, self._actors, gradients)
 
-    def update(self) -> Tensor:
-        """One step of each; the critic's loss."""
-        loss = self.update_critic()
-        self.update_actor()
-        return loss
+    def _side_by_side(self, *work: Callable[[], Any]) -> list[Any]:
+        """Do all of `work`, on a GPU each on a stream of its own: alone, layers this small leave most of it idle.
+
+        Every stream begins after what came before and is waited for, so what one of them frees no other still reads.
+        """
+        if not self._streams:
+            return [do() for do in work]
+        results, here = [], torch.cuda.current_stream()
+        for do, stream in zip(work, self._streams, strict=False):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                results.append(do())
+        for stream in self._streams[: len(work)]:
+            here.wait_stream(stream)
+        return results
 
     # What is done with the result
 
@@ -204,7 +267,7 @@ class FlatLearner:
     @torch.no_grad()
     def make_bank(self, n: int) -> Tensor:
         """Chunks [R, n, D] at every state. While the policy stands still they may stand for fresh ones in targets."""
-        rows = max(1, _SAMPLES // n)
+        rows = max(1, _SAMPLES[self.device.type] // n)
         return torch.cat([self.chunks(z, n) for z in self.data.states.split(rows)])
 
     def _fresh(self, z: Tensor, noise: Tensor) -> Tensor:
@@ -216,16 +279,19 @@ class FlatLearner:
         return made.float().clamp(-1, 1)
 
     def _autocast(self, *where: str) -> torch.autocast:
-        return torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16 in where)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16 in where)
 
     def _pick(self) -> Tensor:
         return torch.randint(len(self.data), (self.config.batch,), device=self.data.states.device)
 
-    def _step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=parameters)
+    def _step(
+        self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]
+    ) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
