@@ -27,7 +27,7 @@ from aloe_critic.hyper import Hyper
 
 GAMMA = 0.99
 PAPER = {"width": 512, "layers": 4, "flow_steps": 10}  # networks of the Q-chunking paper
-_BANK = 8
+_BANK, _PAPERS_BANK = 8, 32  # chunks of the policy at every state, drawn once while it stands still
 _VALUE_SAMPLES = 4  # of them for V(s)
 _LIMITS = {"single": 200, "double": 500, "triple": 1000}  # steps of an episode, as in OGBench
 
@@ -63,11 +63,6 @@ class Budget:
     updates: int  # of policy and critic each
     episodes: int  # measured
     networks: Literal["small", "paper"] = "small"
-
-    @property
-    def bank(self) -> int:
-        """Chunks of the policy at every state, drawn once while it stands still; targets of `qc` take the best."""
-        return 32 if self.networks == "paper" else 8
 
 
 @dataclass(frozen=True)
@@ -163,8 +158,12 @@ def _learner(method: Method, budget: Budget, data: Transitions) -> FlatLearner:
         changes |= PAPER
     config = method.critic or FlatConfig()
     if budget.networks == "paper" and config.samples > 1:
-        changes["samples"] = budget.bank
-    return FlatLearner(data, config.model_copy(update=changes))
+        changes["samples"] = _PAPERS_BANK
+    on_gpu = data.states.is_cuda
+    if on_gpu:
+        torch.set_float32_matmul_precision("high")
+        torch.compiler.reset()  # what was compiled for the run before holds its tensors
+    return FlatLearner(data, config.model_copy(update=changes), compiled=on_gpu)
 
 
 def _fit(
@@ -176,7 +175,7 @@ def _fit(
     facts: dict[str, Any] = {"done_share": float((learner.data.discount == 0).float().mean())}
 
     def draw() -> None:
-        learner.bank = learner.make_bank(budget.bank)
+        learner.bank = learner.make_bank(max(_BANK, learner.config.samples))
 
     if method.critic is not None:
         phases.run("critic", draw, learner.update_critic, budget.updates)
