@@ -97,7 +97,7 @@ print(json.dumps({"me": sys.argv[2], "told": told.strip(), "others": others}), f
 def test_all_are_ready_before_the_first_is_measured_and_one_is_measured_at_a_time(tmp_path):
     heard = []
     commands = [[sys.executable, "-c", WORKER, str(tmp_path), str(n)] for n in range(3)]
-    rows = in_turn(commands, "7", os.environ, lambda *what: heard.append(what))
+    rows = list(in_turn(commands, "7", os.environ, lambda *what: heard.append(what)))
     assert rows == [{"me": str(n), "told": "7", "others": 3} for n in range(3)]
     assert heard == [("compiled", n) for n in (1, 2, 3)] + [("measured", n) for n in (1, 2, 3)]
 
@@ -108,7 +108,7 @@ def test_a_process_that_fails_says_why_and_ends_the_others(tmp_path, when):
     said = "out of memory" if when == "before" else "ZeroDivisionError"
     waits = "print('ready', flush=True); input()"
     with pytest.raises(AloeError, match=said):
-        in_turn([[sys.executable, "-c", code] for code in (fails, waits)], "1", os.environ, lambda *what: None)
+        list(in_turn([[sys.executable, "-c", code] for code in (fails, waits)], "1", os.environ, lambda *what: None))
 
 
 def test_the_process_of_a_case_gives_its_row():

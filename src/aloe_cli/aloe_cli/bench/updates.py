@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -35,6 +36,8 @@ OBS, ACTION, H = 46, 5, 5  # cubes of OGBench: state, one arm, chunks of five st
 WARM_UP = 20
 BLOCK = 50  # updates timed together
 REFERENCE_SHARE = 10  # the loop does a tenth of the updates: it is there for its rate
+
+_JAX = Path(__file__).with_name("updates_jax.py")
 
 app = VerbApp(help="Measure critic and actor updates a second.")
 
@@ -159,7 +162,7 @@ def _fill(learner: FlatLearner, bank: int) -> None:
 
 def _cases(
     names: str, device: torch.device, steps: int, batch: int, precision: str, compiled: bool, jax: Path | None
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Rows of all cases with 2 and 10 heads; on a GPU each of a process, so that they compile at the same time."""
     wanted = [precision == "bfloat16"] if precision != "auto" else [False, True] if device.type == "cuda" else [False]
     asked = [
@@ -169,41 +172,38 @@ def _cases(
         for bfloat16 in wanted
     ]
     if device.type != "cuda":
-        return [updates_cases.prepare_case(one)(steps) for one in asked]
-    commands = [[sys.executable, "-m", "aloe_cli.bench.updates_cases", json.dumps(asdict(one))] for one in asked]
-    shapes = []
-    if jax is not None:
-        shapes = [(name, heads) for name in updates_cases.chosen(names) for heads in (2, 10)]
-        script = str(Path(__file__).with_name("updates_jax.py"))
-        for name, heads in shapes:
-            case = updates_cases.CASES[name]
-            shape = {"states": case.states, "actions": case.actions, "horizon": case.horizon}
-            shape |= {"distilled": case.distilled, "heads": heads, "batch": batch}
-            commands.append([sys.executable, script, str(jax), json.dumps(shape)])
+        yield from (updates_cases.prepare_case(one)(steps) for one in asked)
+        return
+    commands, shapes = [], []
+    for name, heads in itertools.product(updates_cases.chosen(names), (2, 10)) if jax is not None else ():
+        case = updates_cases.CASES[name]
+        shape = {"states": case.states, "actions": case.actions, "horizon": case.horizon}
+        shape |= {"distilled": case.distilled, "heads": heads, "batch": batch}
+        shapes.append((name, heads))
+        commands.append([sys.executable, str(_JAX), str(jax), json.dumps(shape)])
+    commands += [[sys.executable, "-m", "aloe_cli.bench.updates_cases", json.dumps(asdict(one))] for one in asked]
     environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
     with Stages() as stages:
-        rows = in_turn(
-            commands, str(steps), environment, lambda what, n: stages.show(what, n, len(commands), f"{n} {what}")
-        )
-    theirs = dict(zip(shapes, rows[len(asked) :], strict=True))
-    rows = rows[: len(asked)]
-    for row in rows:
-        if found := theirs.get((row["case"], row["heads"])):
-            row |= {name: found[name] for name in ("jax_scan_per_s", "jax_update_per_s")}
-            row["jax"] = f"{row['heads']} heads, same run, jax {found['jax']}"
-    return rows
+        found = in_turn(commands, str(steps), environment, lambda what, n: stages.show(what, n, len(commands)))
+        theirs = dict(zip(shapes, itertools.islice(found, len(shapes)), strict=True))
+        for row in found:
+            if beside := theirs.get((row["case"], row["heads"])):
+                row |= {name: beside[name] for name in ("jax_scan_per_s", "jax_update_per_s")}
+                row["jax"] = f"{row['heads']} heads, same run, jax {beside['jax']}"
+            yield row
 
 
-def _shown(rows: list[dict[str, Any]], device: torch.device, facts: dict[str, Any], out: Path) -> dict[str, Any]:
-    console = Console()
-    for row in rows:
+def _shown(found: Iterator[dict[str, Any]], device: torch.device, facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Print every row, and on a GPU write those there are, so that what was measured before a failure is kept."""
+    console, rows, facts = Console(), [], facts | {"revision": git_revision() or "unknown"}
+    for row in found:
+        rows.append(row)
         console.print(
             f"{row['case']}, {row['heads']} heads, {row['precision']}: {row['updates_per_s']:.0f} a second; "
             f"JAX {row['jax_scan_per_s']:.0f} ({row['jax']})."
         )
-    facts = facts | {"revision": git_revision() or "unknown"}
-    if device.type == "cuda":
-        updates_cases.write(rows, facts, out)
+        if device.type == "cuda":
+            updates_cases.write(rows, facts, out)
     return facts | {"rows": rows}
 
 
