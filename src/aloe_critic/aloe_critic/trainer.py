@@ -24,8 +24,9 @@ from aloe_core.errors import AloeError
 from aloe_critic import distributed
 from aloe_critic.evaluation.decide import decide
 from aloe_critic.evaluation.gate import load_thresholds
-from aloe_critic.hyper import Hyper, make_hyper
+from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job, Learned, Progress
+from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop, Stopped
 from aloe_critic.monitor import Monitor, find_tracker
@@ -89,7 +90,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     start = time.monotonic()
     learn = find_method(request.method)
     contract = load_contract(request.contract)
-    hyper = make_hyper(request.overrides)
+    hyper = hyper_of(request.method, request.overrides)
     root = Path(request.checkpoint_dir)
     check_writable(root)
     _check_gate(request)

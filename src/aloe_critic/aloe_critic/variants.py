@@ -68,7 +68,14 @@ VARIANTS: dict[str, Variant] = {
         "advantages of a second of one driver, by V at both ends (as RECAP's)", {"advantage_steps": 50}, BY_CHUNKS
     ),
     "filtered": Variant(
-        "the policy imitates, by these weights, only what filtered_bc imitates", {"imitated": "filtered"}
+        "the policy imitates, by these weights, only what filtered_bc imitates",
+        {"imitated": "filtered"},
+        ("aloe", "aloe_select", "td1", "mc"),
+    ),
+    "everything": Variant(
+        "the policy imitates, by these weights, all that was driven, as in the paper",
+        {"imitated": "all"},
+        ("aloe_takeover",),
     ),
     "headwise": Variant("advantages head by head", {"advantage_of": "heads"}, (*AS_PUBLISHED, "mc")),
 }

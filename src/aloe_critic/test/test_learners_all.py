@@ -14,7 +14,7 @@ from aloe_core.errors import AloeError
 from aloe_core.types import Observation
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
-from aloe_critic.learners import METHODS, method
+from aloe_critic.learners import METHODS, hyper_of, method
 from aloe_critic.learners.select import imitated_rows
 from aloe_critic.replay import Replay
 from aloe_critic.trainer import publish
@@ -139,6 +139,16 @@ def test_data_that_a_method_cannot_learn_from_is_named_in_one_sentence(name, tak
     with pytest.raises(AloeError, match=words) as caught:
         method(name)(job)
     assert "\n" not in str(caught.value)
+
+
+def test_a_method_has_hyperparameters_of_its_own_and_what_is_asked_for_counts_more():
+    own = hyper_of("aloe_takeover", TINY)
+    assert (own.takeover, own.continuation, own.imitated, own.advantage_of) == ("never", "segment", "filtered", "heads")
+    asked = hyper_of("aloe_takeover", TINY | {"takeover": "bootstrap"})
+    assert asked.takeover == "bootstrap" and asked.imitated == "filtered"
+    assert hyper_of("aloe_select", TINY) == make_hyper(TINY)
+    with pytest.raises(AloeError, match="no hyperparameter 'take_over'"):
+        hyper_of("aloe_takeover", {"take_over": "never"})
 
 
 def test_filtered_weights_are_those_of_what_went_well_and_the_critic_still_sees_the_rest(warm):

@@ -11,7 +11,8 @@ from aloe_core.errors import AloeError
 from aloe_critic import variants
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
-from aloe_critic.learners import aloe, bc
+from aloe_critic.learners import bc, hyper_of
+from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
 from synthetic import mixed_episode, reach_episode, small_contract
 
@@ -39,13 +40,14 @@ def clone(replay, changes):
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_variant_runs_from_the_warm_start_that_all_share(replay, name):
     changes = variants.overrides([name], CONTRACT, replay.stride)
-    plain = make_hyper(TINY)
+    method = "aloe_select" if "aloe_select" in variants.VARIANTS[name].methods else "aloe_takeover"
+    plain = hyper_of(method, TINY)
     assert changes and all(getattr(plain, key) != value for key, value in changes.items()), "it changes something"
     warm, other = clone(replay, {}), clone(replay, changes)
     assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), other.parameters(), strict=True))
-    job = Job(CONTRACT, replay, make_hyper(TINY | changes), lambda *_: None, policy=other)
+    job = Job(CONTRACT, replay, hyper_of(method, TINY | changes), lambda *_: None, policy=other)
     job = replace(job, warm_start=lambda: clone(replay, {}))
-    learned = aloe.learn_select(job)
+    learned = find_method(method)(job)
     assert learned.candidates == changes.get("candidates", 8)
     assert (learned.critic.long is not None) == (name == "distilled")
 

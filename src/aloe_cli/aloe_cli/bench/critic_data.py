@@ -11,8 +11,8 @@ import torch
 
 from aloe_core.contract import RobotContract
 from aloe_core.episode.data import EpisodeData
-from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
+from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
 from aloe_critic.trainer import publish
@@ -100,7 +100,7 @@ def _learn(
     *,
     seed: int,
 ) -> Path:
-    hyper = make_hyper(QUICK | (plan.overrides or {}) | {"threads": 1, "seed": seed})
+    hyper = hyper_of(method, QUICK | (plan.overrides or {}) | {"threads": 1, "seed": seed})
     replay = Replay(contract, hyper.stride, FlowConfig.for_contract(contract).text_buckets)
     for episode in episodes:
         replay.add(episode)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 from aloe_core.errors import AloeError
+from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned
 from aloe_critic.learners import aloe, awr, bc, filtered_bc, hg_dagger, hil_serl, iql, mc, qc, recap, td1
 
@@ -24,6 +26,13 @@ METHODS: dict[str, Callable[[Job], Learned]] = {
     "qc": qc.learn,
     "hil_serl": hil_serl.learn,
 }
+
+OWN: dict[str, dict[str, Any]] = {"aloe_takeover": aloe.TAKEOVER}  # hyperparameters by which a method differs
+
+
+def hyper_of(name: str, overrides: dict[str, Any]) -> Hyper:
+    """Return the defaults of the method called `name` with `overrides`; AloeError as from `make_hyper`."""
+    return make_hyper(OWN.get(name, {}) | overrides)
 
 
 def method(name: str) -> Callable[[Job], Learned]:

@@ -19,6 +19,10 @@ from aloe_critic.scale import kept_critic, value_metrics
 from aloe_critic.td import ChunkTable, fit_critic, new_critic
 from aloe_policy.critic import ChunkCritic
 
+# Takes a person's word: a takeover says never, a correction counts as a whole, and what led to neither success nor
+# correction is not imitated. A is taken head by head.
+TAKEOVER = {"takeover": "never", "continuation": "segment", "imitated": "filtered", "advantage_of": "heads"}
+
 # Fits the critic to windows: critic, policy, table, bank, job, steps, phase -> metrics.
 Evaluate = Callable[[ChunkCritic, Judged, ChunkTable, Tensor, Job, int, str], dict[str, float]]
 
@@ -34,9 +38,8 @@ def learn_select(job: Job) -> Learned:
 
 
 def learn_takeover(job: Job) -> Learned:
-    """aloe_select that takes a person's word: a takeover says never, a correction counts as a whole, A head by head."""
-    credit = {"takeover": "never", "continuation": "segment", "advantage_of": "heads"}
-    return iterate(replace(job, hyper=job.hyper.model_copy(update=credit)), "aloe_takeover")
+    """aloe_select with the hyperparameters of TAKEOVER, unless others are asked for."""
+    return iterate(job, "aloe_takeover")
 
 
 def iterate(

@@ -16,8 +16,9 @@ from aloe_core.checkpoint import CONFIG, latest, verify_checkpoint, write_checkp
 from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_critic import trainer
-from aloe_critic.hyper import Hyper, make_hyper
+from aloe_critic.hyper import Hyper
 from aloe_critic.job import Job, Learned, Progress
+from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop
 from aloe_critic.remote.actor import ServerActor
@@ -41,7 +42,7 @@ def train_on_server(request: trainer.TrainRequest, progress: Progress = lambda *
     """
     start = time.monotonic()
     _check(request)
-    contract, hyper = load_contract(request.contract), make_hyper(request.overrides)
+    contract, hyper = load_contract(request.contract), hyper_of(request.method, request.overrides)
     mapping = load_mapping(request.server_mapping, contract) if request.server_mapping else default_mapping(contract)
     root = Path(request.checkpoint_dir)
     trainer.check_writable(root)

@@ -24,6 +24,7 @@ from aloe_critic.evaluation.realised import Timeout
 from aloe_critic.evaluation.report import figures
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job, Progress
+from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
 from aloe_critic.replay.objects import ObjectReplay
@@ -165,7 +166,7 @@ def improve(
 ) -> Path:
     """Run one iteration of a method and return the checkpoint it published to `root`."""
     robot = load_contract(contract)
-    hyper = make_hyper({"threads": 1, "seed": row.seed} | overrides)
+    hyper = hyper_of(method, {"threads": 1, "seed": row.seed} | overrides)
     torch.manual_seed(hyper.seed)
     torch.set_num_threads(hyper.threads)
     job = Job(robot, replay, hyper, _progress(row, method, say))
