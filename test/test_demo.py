@@ -69,7 +69,7 @@ def test_bags_hold_steps_modes_labels_and_values_for_an_independent_reader(demo)
         assert count["/control/executed"] >= labels.steps > 0
         assert count["/control/mode"] >= 1 and count["/task"] >= 1 and count["/joint_states"] > 0
         if bag.parent.name == "eval_after":
-            assert count["/policy/value"] >= 1 and labels.policy_versions == ("v0002-aloe_select",)
+            assert count["/policy/value"] >= 1 and labels.policy_versions == ("v0002-aloe_takeover",)
         if bag.parent.name == "demonstrations":
             assert labels.intervention_steps == labels.steps and labels.outcome.name == "SUCCESS"
 
@@ -77,7 +77,7 @@ def test_bags_hold_steps_modes_labels_and_values_for_an_independent_reader(demo)
 def test_published_checkpoint_is_whole_and_descends_from_the_clone(demo):
     out, _ = demo
     manifest = verify_checkpoint(latest(out / "checkpoints"))
-    assert (manifest.version, manifest.parent, manifest.method) == ("v0002-aloe_select", "v0001-bc", "aloe_select")
+    assert (manifest.version, manifest.parent, manifest.method) == ("v0002-aloe_takeover", "v0001-bc", "aloe_takeover")
 
 
 def test_report_has_its_pictures(demo):

@@ -48,7 +48,7 @@ class TrainRequest:
     bag_dirs: list[str]  # folders or fsspec URLs
     checkpoint_dir: str
     contract: str
-    method: str = "aloe_select"
+    method: str = "aloe_takeover"
     init: str = ""  # version or directory; empty = LATEST if there is one (bc: from scratch)
     overrides: dict[str, Any] = field(default_factory=dict)
     replay_dir: str = ""  # store that keeps what was read, so that only new bags are; empty = in memory

@@ -41,7 +41,7 @@ def learn(
     methods: Annotated[
         str,
         typer.Option(help="Methods, comma-separated; with a variant: aloe_select+priors (docs/benchmarks.md)."),
-    ] = "hg_dagger,filtered_bc,aloe,aloe_select",
+    ] = "hg_dagger,filtered_bc,aloe,aloe_select,aloe_takeover",
     humans: Annotated[str, typer.Option(help="Who takes over: skilled, average, clumsy.")] = "average",
     seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=9)] = 3,
     budget: Annotated[float, typer.Option(help="Robot time of a run's supervised rounds, s.", min=1)] = 300.0,

@@ -57,7 +57,7 @@ def run(plan: Plan, graph: Graph, out: Path, seed: int) -> Story:
         episodes = _episodes(story, graph, name, _seeds(seed, used, plan.supervised), "supervise")
         used += plan.supervised
         folders.append(bags / name)
-        result = _train(story, graph, "aloe_select", folders, aloe)
+        result = _train(story, graph, "aloe_takeover", folders, aloe)
         story.iterations.append(Iteration(episodes, result.version, json.loads(result.metrics_json)))
     story.after = _episodes(story, graph, "eval_after", eval_seeds, "watch")
     return story

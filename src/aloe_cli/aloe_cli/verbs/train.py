@@ -28,7 +28,7 @@ def train_(
         typer.Option("--bags", help="Bag, folder of bags, or URL; may be given again.", metavar="DIR"),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints to publish into.", metavar="DIR")],
-    method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = "aloe_select",
+    method: Annotated[str, typer.Option(help=", ".join(METHODS) + ".")] = "aloe_takeover",
     init: Annotated[str, typer.Option(help="Version or checkpoint to start from; default: LATEST of --out.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter.", metavar="KEY=VALUE")] = None,
     hyper: Annotated[

@@ -45,7 +45,7 @@ class TrainerNode(Node):
             "URL that checkpoints are pushed to and announced under, e.g. s3://bucket/checkpoints; empty = none.",
         )
         self._bags = declare(self, "bag_dirs", ["bags"], "Folders of bags trained on when a goal names none.")
-        self._method = declare(self, "method", "aloe_select", "Learner used when a goal names none.")
+        self._method = declare(self, "method", "aloe_takeover", "Learner used when a goal names none.")
         self._replay = declare(self, "replay_dir", "", "Store of bags that were read; empty = read all every time.")
         self._gate = declare(self, "gate", "", "Thresholds (YAML) that an update must reach; empty = none.")
         self._held_out = declare(self, "held_out_dirs", [""], "Folders of bags that the gate judges by.")
