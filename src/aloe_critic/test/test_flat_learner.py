@@ -152,3 +152,17 @@ def test_a_distilled_critic_goes_on_where_it_was_saved():
 def test_a_beginning_as_long_as_its_chunk_is_refused():
     with pytest.raises(AloeError, match="short = 2: expected fewer than the 2 numbers"):
         FlatLearner(two_steps(), FlatConfig(**SMALL, short=2))
+
+
+def test_an_update_takes_both_gradients_at_the_weights_before_it():
+    """As the Q-chunking code does: the policy climbs the critic that was, not the one just stepped."""
+    learner, other = (FlatLearner(transitions(), FlatConfig(**SMALL, lr=3e-2, policy="distilled")) for _ in range(2))
+    other.load_state({name: value.clone() for name, value in learner.state().items()})
+    torch.manual_seed(1)
+    learner.update()
+    torch.manual_seed(1)
+    _, gradients = other._critic_gradients()
+    other.update_actor()
+    other._step_critic(gradients)
+    for mine, theirs in zip(learner._modules().values(), other._modules().values(), strict=True):
+        assert same(weights(mine), theirs)
