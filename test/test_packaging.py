@@ -47,7 +47,7 @@ KEYS = {
     "zstandard": "python3-zstandard-pip",
 }
 
-# trackers: used where a person installed one and asks for it; agents, jax: of a clone that `bench updates --jax` is given;
+# trackers: used where a person installed one and asks for it; agents, jax: of the clone given to `bench updates --jax`;
 # the others: of LeRobot, in an environment of its own
 OPTIONAL = {"agents", "jax", "lerobot", "peft", "tokenizers", "trackio", "transformers", "wandb"}
 DYNAMIC = ("importlib.import_module", "import_module", "pytest.importorskip")
