@@ -12,7 +12,7 @@ pytest.importorskip("ogbench", reason="OGBench is not installed")
 
 from aloe_cli.bench import ogbench_data, ogbench_phases, ogbench_run, ogbench_separation
 from aloe_cli.bench.ogbench_run import METHODS, Budget, Row
-from aloe_cli.bench.ogbench_table import markdown, write
+from aloe_cli.bench.ogbench_table import LOSSES, fewer, markdown, write
 from aloe_critic.flat.config import FlatConfig
 from aloe_critic.flat.data import Episodes, chunk_transitions
 from aloe_critic.flat.learner import FlatLearner
@@ -160,6 +160,15 @@ def test_the_table_shows_the_papers_figures_beside_ours(tmp_path):
     assert "| cube-double-task1 | qc (QC) | 0.60 (0.39 to 0.78) | 0.50, 0.70 | 0.80 | 0.46 (0.36 to 0.56) |" in text
     assert "![success](table.png)" in text and (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2
+
+
+def test_published_losses_are_few_and_their_means_those_of_all_updates():
+    losses = [[250.0 * n, float(n)] for n in range(1, 401)] + [[100_010.0, 7.0]]
+    kept = fewer(losses)
+    assert len(kept) <= LOSSES and kept[-1][0] == 100_010
+    steps = np.diff([0, *(step for step, _ in kept)])
+    assert np.dot(steps, [mean for _, mean in kept]) == pytest.approx(250 * sum(range(1, 401)) + 70)
+    assert fewer(losses[:3]) == losses[:3] and fewer([]) == []
 
 
 def test_a_task_that_the_paper_has_not_has_no_figures_of_it():

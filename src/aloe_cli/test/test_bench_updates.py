@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from aloe_cli.bench import updates_cases
+from aloe_cli.bench import updates, updates_cases
 from aloe_cli.bench.updates_reference import PlainLearner
 from aloe_cli.bench.updates_turns import in_turn
 from aloe_core.errors import AloeError
@@ -121,3 +121,24 @@ def test_the_process_of_a_case_gives_its_row():
 def test_jax_is_compared_with_on_a_gpu_alone(run, tmp_path):
     done = run("bench", "updates", "--case", "all", "--jax", tmp_path)
     assert fails_in_one_sentence(done, 2) and "--jax needs --device cuda" in done.stderr
+
+
+def test_each_row_stands_beside_the_jax_code_with_as_many_heads(monkeypatch, tmp_path):
+    """The way of a GPU, with canned processes: none is here."""
+    asked = []
+
+    def canned(commands, told, environment, tell):
+        for command in commands:
+            asked.append(shape := json.loads(command[-1]))
+            if str(tmp_path) in command:
+                yield {"jax_scan_per_s": shape["heads"], "jax_update_per_s": 1.0, "jax": "0", "device": "a GPU"}
+            else:
+                yield {"case": shape["case"], "heads": shape["heads"], "bfloat16": shape["bfloat16"]}
+
+    monkeypatch.setattr(updates, "in_turn", canned)
+    case, device = "obs40-act14-h25-best32", torch.device("cuda")
+    rows = list(updates._cases(case, device, 5, 256, "auto", True, tmp_path))
+    assert [(row["heads"], row["bfloat16"]) for row in rows] == [(2, False), (2, True), (10, False), (10, True)]
+    assert all(row["jax_scan_per_s"] == row["heads"] and "same run" in row["jax"] for row in rows)
+    assert asked[0] == {"states": 40, "actions": 14, "horizon": 25, "distilled": False, "heads": 2, "batch": 256}
+    assert not any("same run" in row.get("jax", "") for row in updates._cases(case, device, 5, 256, "auto", True, None))

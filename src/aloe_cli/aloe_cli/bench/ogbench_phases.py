@@ -38,7 +38,10 @@ class Phases:
             learner.load_state(state)
 
     def run(self, what: str, prepare: Callable[[], None], update: Callable[[], Tensor], steps: int) -> None:
-        """Do `prepare` and `steps` updates, or what is missing of them; AloeError if they diverge."""
+        """Do `prepare` and `steps` updates, or what is missing of them; AloeError if they diverge.
+
+        On a GPU recording the graph takes three more, and three again when a stopped phase goes on.
+        """
         mine = self._next
         self._next += 1
         self._names.append(what)

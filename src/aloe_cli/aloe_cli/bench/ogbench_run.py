@@ -134,7 +134,9 @@ def _goals(row: Row, path: Path) -> np.ndarray:
     if not path.exists():
         env = _environment(row)
         env.reset(seed=0)
-        np.save(path, env.unwrapped._data.mocap_pos)
+        temporary = path.with_name(f".{path.name}")
+        np.save(temporary, env.unwrapped._data.mocap_pos)
+        os.replace(temporary, path)
     return np.load(path)
 
 

@@ -33,12 +33,29 @@ class Line:
         return FIGURES.get((self.task, self.method), ("-", "-"))
 
 
+LOSSES = 20  # of a phase, in the published JSON
+
+
 def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
     """Write `out`.json, .md and .png."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    short = [row | {"losses": {name: fewer(found) for name, found in row.get("losses", {}).items()}} for row in rows]
+    out.with_suffix(".json").write_text(json.dumps(facts | {"rows": short}, indent=1) + "\n")
     out.with_suffix(".md").write_text(markdown(rows, facts, out.name))
     plot(pooled(rows), out.with_suffix(".png"))
+
+
+def fewer(losses: list[list[float]]) -> list[list[float]]:
+    """At most LOSSES entries of (updates, mean loss since the entry before), the means those of what they stand for."""
+    size = -(-len(losses) // LOSSES)
+    kept, since, before, total = [], 0.0, 0.0, 0.0
+    for n, (step, mean) in enumerate(losses, 1):
+        total += mean * (step - before)
+        before = step
+        if n % size == 0 or n == len(losses):
+            kept.append([step, total / (step - since)])
+            since, total = step, 0.0
+    return kept
 
 
 def pooled(rows: Rows) -> list[Line]:
