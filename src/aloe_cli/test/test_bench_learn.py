@@ -1,8 +1,11 @@
 """The learning benchmark, as small as it goes, by the real command."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cli_tools import aloe
@@ -72,3 +75,18 @@ def test_an_unknown_method_or_person_is_one_sentence(run, tmp_path):
     ):
         done = run(*learn(tmp_path, *arguments))
         assert done.returncode == 2 and words in done.stderr
+
+
+@pytest.mark.slow
+def test_runs_do_not_outlive_a_benchmark_that_was_killed(tmp_path):
+    words = learn(tmp_path, "--methods", "hg_dagger", "--set", "bc_head_steps=1000000")
+    command = [sys.executable, "-m", "aloe_cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert any("cloning" in line for line in process.stderr), "the fit of its head comes next and goes on"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+    finally:
+        process.kill()
+        process.communicate()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []

@@ -153,11 +153,16 @@ _job: Job | None = None  # of this worker process
 def _start_worker(job: Job) -> None:
     global _job
     _job = job
+    follow_parent()
+
+
+def follow_parent() -> None:
+    """Initializer of worker processes: they end with their parent, however it dies, and not after their work."""
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
-    """End this worker when its parent has died without a word: it would wait for work for ever."""
+    """End this process when its parent has died without a word; it would finish its work and wait for more."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -33,7 +33,7 @@ from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
-from aloe_sim.collect import Job, collect, single_threaded
+from aloe_sim.collect import Job, collect, follow_parent, single_threaded
 from aloe_sim.station import Station
 
 app = VerbApp(help="Compare methods on the same data, one step of learning each.")
@@ -90,7 +90,8 @@ def improve(
         measure, methods=methods.split(","), episodes=episodes, budget=budget, overrides=overrides, contract=robot
     )
     workers = min(processes or len(os.sched_getaffinity(0)), len(rows))
-    with single_threaded(), Stages() as stages, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with single_threaded(), Stages() as stages, ProcessPoolExecutor(workers, spawn, follow_parent) as pool:
         futures = [pool.submit(one, row, learned=str(learned.resolve()), work=str(work.resolve())) for row in rows]
         for done, future in enumerate(as_completed(futures), 1):
             found += future.result()

@@ -8,7 +8,8 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing import Manager, get_context
+from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Queue
 from typing import Annotated, Any, cast, get_args
@@ -29,7 +30,7 @@ from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import METHODS
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
-from aloe_sim.collect import single_threaded
+from aloe_sim.collect import follow_parent, single_threaded
 from aloe_sim.tasks import TASKS, make_task
 
 app = VerbApp(help="Compare the learning methods on the simulator.")
@@ -115,11 +116,13 @@ def _run_all(
     asked: list[plan.Row], limits: plan.Budget, robot: str, work: Path, processes: int
 ) -> list[dict[str, Any]]:
     """Return a result per row; what fails ends the benchmark, and the runs that finished are kept."""
-    with single_threaded(), Manager() as manager, Stages() as stages:
+    manager = SyncManager()
+    manager.start(follow_parent)
+    with single_threaded(), manager, Stages() as stages:
         messages: Queue[str] = manager.Queue()
         listener = threading.Thread(target=_listen, args=(messages, stages), daemon=True)
         listener.start()
-        with ProcessPoolExecutor(min(processes, len(asked)), get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(processes, len(asked)), get_context("spawn"), follow_parent) as pool:
             try:
                 first = {r.warm_key: r for r in asked}  # the methods share a warm start, so it comes before them
                 job = functools.partial(_call, messages=messages, limits=limits, robot=robot, work=str(work.resolve()))
