@@ -116,7 +116,8 @@ class Hyper(BaseModel):
     advantage_steps: int = Field(0, ge=0)
     # What the policy imitates, by these weights: every driven window, as in the paper; or what filtered_bc imitates,
     # successful episodes and corrections. A says which chunk is best in a state, and not whether the state is worth it.
-    imitated: Literal["all", "filtered"] = "all"
+    # unaided: of these, a policy's part only where no person took over after it, for what led there is not worth it.
+    imitated: Literal["all", "filtered", "unaided"] = "all"
     epsilon: float = Field(5.0, gt=0)  # clip of A / beta
     beta: float = Field(0, ge=0)  # temperature on normalised advantages; 0 = set by effective_size
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)

@@ -72,6 +72,10 @@ VARIANTS: dict[str, Variant] = {
         {"imitated": "filtered"},
         ("aloe", "aloe_select", "td1", "mc"),
     ),
+    "unaided": Variant(
+        "the policy imitates, by these weights, corrections and what ended in success without one",
+        {"imitated": "unaided"},
+    ),
     "everything": Variant(
         "the policy imitates, by these weights, all that was driven, as in the paper",
         {"imitated": "all"},

@@ -173,6 +173,31 @@ def test_filtered_weights_are_those_of_what_went_well_and_the_critic_still_sees_
         method("aloe")(job)
 
 
+def test_unaided_is_what_a_policy_drove_to_success_after_the_last_takeover():
+    """A policy from step 0, a person from 20, the policy again from 30 to the end at 40; windows every 5 steps."""
+    returned = mixed_episode(CONTRACT, 5)
+    returned.source[30:] = int(Source.POLICY)
+    taken = [
+        returned,
+        replace(returned, outcome=Outcome.FAILURE),
+        reach_episode(CONTRACT, 4, source=Source.POLICY),
+        FAILED,
+        reach_episode(CONTRACT, 0),
+    ]
+    replay = job_of(taken).replay
+    windows = replay.windows(gamma=1, max_length=1, failure_cost=1)
+    rows = imitated_rows(replay, windows, "aloe", "unaided")
+    policy = windows.source[rows] == int(Source.POLICY)
+    of_policy = [int((windows.episode[rows][policy] == episode).sum()) for episode in range(5)]
+    assert of_policy == [2, 0, 8, 0, 0]
+    of_person = [int((windows.episode[rows][~policy] == episode).sum()) for episode in range(5)]
+    assert of_person == [2, 2, 0, 0, 8]
+    assert windows.obs[rows][policy & (windows.episode[rows] == 0)].tolist() == [6, 7]
+    with pytest.raises(AloeError, match="no successful episode and no correction"):
+        replay = job_of([FAILED]).replay
+        imitated_rows(replay, replay.windows(gamma=1, max_length=1, failure_cost=1), "aloe", "unaided")
+
+
 def test_conditioned_and_gaussian_policies_are_not_continued_by_others(warm):
     for name, words in (("recap", "an indicator"), ("hil_serl", "a Gaussian head")):
         job, learned = learn(name, warm)

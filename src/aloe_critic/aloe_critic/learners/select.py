@@ -26,11 +26,11 @@ def driven_rows(windows: Windows, method: str) -> Tensor:
 
 
 def imitated_rows(replay: Replay, windows: Windows, method: str, which: str) -> Tensor:
-    """Return the indices of windows to imitate by weight: `all` driven ones, or the `filtered`; AloeError if none."""
+    """Return the indices of windows to imitate by weight: `all` driven, `filtered` or `unaided`; AloeError if none."""
     rows = driven_rows(windows, method)
     if which == "all":
         return rows
-    keep = filtered(replay, windows)[rows]
+    keep = {"filtered": filtered, "unaided": unaided}[which](replay, windows)[rows]
     if not keep.any():
         raise AloeError(f"Method {method}: {NOTHING_GOOD} among the bags; record or label some.")
     return rows[keep]
@@ -39,6 +39,14 @@ def imitated_rows(replay: Replay, windows: Windows, method: str, which: str) -> 
 def filtered(replay: Replay, windows: Windows) -> Tensor:
     """Windows of successful episodes, the policy's part included, and all corrections."""
     return driven(windows) & successful(replay, windows) | corrections(replay, windows)
+
+
+def unaided(replay: Replay, windows: Windows) -> Tensor:
+    """The filtered, less what a policy did before a person took over: its part is kept where it ended in success."""
+    last = torch.full((len(replay.episodes),), -1).scatter_reduce(
+        0, windows.episode[human(windows)], windows.obs[human(windows)], "amax"
+    )
+    return filtered(replay, windows) & (human(windows) | (windows.obs > last[windows.episode]))
 
 
 def human(windows: Windows) -> Tensor:
