@@ -38,6 +38,7 @@ KEYS = {
     "rosbags": "python3-rosbags-pip",
     "safetensors": "python3-safetensors-pip",
     "scipy": "python3-scipy",
+    "simplejpeg": "python3-simplejpeg-pip",
     "tensorboard": "python3-tensorboard-pip",
     "torch": "python3-torch-pip",
     "transforms3d": "python3-transforms3d",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.replay import Replay, Sampler, window_weights
 from aloe_critic.replay.drawing import drawing
-from aloe_critic.replay.frames import FrameCache
+from aloe_critic.replay.frames import FrameCache, decode
 from aloe_critic.replay.sampling import human_or_not
 from synthetic import reach_episode, small_contract
 
@@ -103,9 +104,9 @@ def numbered(number: int) -> np.ndarray:
 def test_the_cache_stays_within_its_budget_and_returns_the_right_frames():
     loads = []
 
-    def load(number):
+    def load(number, out):
         loads.append(number)
-        return numbered(number)
+        out[:] = numbered(number)
 
     cache = FrameCache((2, 4), 10 * 24 + 5, load)
     rng = np.random.default_rng(0)
@@ -123,11 +124,47 @@ def test_the_cache_stays_within_its_budget_and_returns_the_right_frames():
     np.testing.assert_array_equal(cache.get(np.array([49, 1])).numpy(), np.stack([numbered(49), numbered(1)]))
 
 
+def jpeg_of(seed: int, *, gray: bool = False, exif: bytes = b"") -> bytes:
+    """A JPEG of 24x40, with an EXIF block after its first marker if asked for."""
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (24, 40, 3), np.uint8), (5, 5), 0)
+    ok, data = cv2.imencode(".jpg", image[..., 0] if gray else image)
+    assert ok
+    return bytes(data[:2]) + exif + bytes(data[2:])
+
+
+# APP1 "Exif", little-endian TIFF, one entry: orientation 3, half a turn.
+TURNED = bytes.fromhex("ffe1 0022 457869660000 49492a00 08000000 0100 1201 0300 01000000 03000000 00000000")
+
+
+def test_frames_are_the_pixels_that_opencv_sees():
+    whole = [jpeg_of(0), jpeg_of(1), jpeg_of(2, gray=True), jpeg_of(3, exif=TURNED)]
+    whole.append(bytes(cv2.imencode(".png", np.full((24, 40, 3), 7, np.uint8))[1]))
+    turned = cv2.imdecode(np.frombuffer(whole[3], np.uint8), cv2.IMREAD_COLOR)
+    plain = cv2.imdecode(np.frombuffer(jpeg_of(3), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(turned, plain[::-1, ::-1])
+    for data in whole:
+        seen = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        np.testing.assert_array_equal(decode(data, "", (24, 40)), seen)
+        out = np.zeros((24, 40, 3), np.uint8)
+        assert decode(data, "", (24, 40), out) is out
+        np.testing.assert_array_equal(out, seen)
+
+
+@pytest.mark.parametrize("size", [(24, 39), (23, 40), (48, 80), (12, 20)])
+def test_a_frame_of_another_size_or_none_is_one_sentence(size):
+    with pytest.raises(AloeError, match=f"top: frames of 40x24: expected {size[1]}x{size[0]}"):
+        decode(jpeg_of(0), "top", size)
+    for data in (b"", b"\xff\xd8", b"not an image", jpeg_of(0)[:-200]):
+        with pytest.raises(AloeError, match="top: a frame is not a JPEG"):
+            decode(data, "top", size)
+
+
 def test_a_replay_within_the_budget_decodes_every_frame_once(monkeypatch):
     replay = Replay(CONTRACT, 5, 64)
     for seed in range(3):
         replay.add(reach_episode(CONTRACT, seed))
-    monkeypatch.setattr(replay.cache, "_load", lambda number: pytest.fail("decoded again"))
+    monkeypatch.setattr(replay.cache, "_load", lambda *_: pytest.fail("decoded again"))
     assert replay.pixels(torch.arange(replay.rows)).shape == (27, 1, 3, 32, 32)
 
 

@@ -221,13 +221,13 @@ class Replay:
     def _tokens(self) -> Tensor:
         return torch.tensor([tokenize(text, self.buckets) for text in self._words])
 
-    def _load(self, frame: int) -> np.ndarray:
+    def _load(self, frame: int, out: np.ndarray) -> None:
         try:
-            return decode(self._payload(frame), "", self._size)
+            decode(self._payload(frame), "", self._size, out)
         except AloeError:
             number, camera, _ = self._find(frame)
             what = f"Episode {self.episodes[number].episode_id}, camera {camera!r}"
-            return decode(self._payload(frame), what, self._size)
+            decode(self._payload(frame), what, self._size, out)
 
     def _payload(self, frame: int) -> bytes:
         if self._store is not None:
