@@ -131,6 +131,12 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(short, monkeypatch, tm
     assert results[0]["losses"] == results[1]["losses"] and len(results[0]["losses"]) == 4
     assert [step for step, _ in results[0]["losses"]["cloning"]] == [3, 6, 8]
 
+    (tmp_path / f"whole/rows/{row.key}.json").unlink()  # killed after the networks were written, before tidying up
+    left = tmp_path / f"whole/unfinished/{row.key}.safetensors"
+    left.touch()
+    again = ogbench_run.run(row, budget, tmp_path / "whole", lambda *what: None)
+    assert again["success"] == results[0]["success"] and not left.exists()
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)

@@ -22,7 +22,7 @@ SAVED_EVERY_S = 30.0  # s; what a killed run does again, at most
 
 
 class Phases:
-    """Runs phases of updates one after the other; `path` holds where they are, and goes with `finish`."""
+    """Runs phases of updates one after the other; `path` holds where they are."""
 
     def __init__(self, learner: FlatLearner, path: Path, tell: Tell) -> None:
         self._learner, self._path, self._tell = learner, path, tell
@@ -74,10 +74,6 @@ class Phases:
             name: [[int(step), loss] for phase, step, loss in self._losses if phase == mine]
             for mine, name in enumerate(self._names)
         }
-
-    def finish(self) -> None:
-        """Forget the phases: the run's result has been written."""
-        self._path.unlink(missing_ok=True)
 
     def _save(self, phase: int, step: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -100,17 +100,17 @@ def run(
     goals = _goals(row, work / "play" / f"{row.name}.npy")
     torch.manual_seed(row.seed)
     learner = _learner(method, budget, _transitions(learned, goals, method).to(device))
-    fitted = work / "fitted" / f"{row.key}.safetensors"
+    fitted, unfinished = (work / where / f"{row.key}.safetensors" for where in ("fitted", "unfinished"))
     if not fitted.exists():
         start = time.perf_counter()
-        facts, phases = _fit(learner, row, method, budget, work, tell)
+        facts = _fit(learner, row, method, budget, work, unfinished, tell)
         if method.critic is not None:
             done = ogbench_data.rewards(held.objects, goals)[1]
             facts["separation"] = separation(learner, _transitions(held, goals, method), done)
         facts |= {"train_s": time.perf_counter() - start, "fitted_on": _name(learner.device)}
         _write(fitted.with_suffix(".json"), json.dumps(facts))
         _save(learner.networks(), fitted)
-        phases.finish()
+    unfinished.unlink(missing_ok=True)  # of a run killed just before this, too
     if fit_only:
         return None
     learner.load_networks(load_file(fitted))
@@ -169,11 +169,11 @@ def _learner(method: Method, budget: Budget, data: Transitions) -> FlatLearner:
 
 
 def _fit(
-    learner: FlatLearner, row: Row, method: Method, budget: Budget, work: Path, tell: Tell
-) -> tuple[dict[str, Any], Phases]:
+    learner: FlatLearner, row: Row, method: Method, budget: Budget, work: Path, unfinished: Path, tell: Tell
+) -> dict[str, Any]:
     cloning = _clone(learner, work / "cloned" / f"{row.cubes}-{method.acts}-{row.seed}.safetensors", budget, tell)
     torch.manual_seed(row.seed)  # the same draws whether the policy was cloned in this run or in another before it
-    phases = Phases(learner, work / "unfinished" / f"{row.key}.safetensors", tell)
+    phases = Phases(learner, unfinished, tell)
     facts: dict[str, Any] = {"done_share": float((learner.data.discount == 0).float().mean())}
 
     def draw() -> None:
@@ -186,18 +186,18 @@ def _fit(
         phases.run("critic of the improved policy", draw, learner.update_critic, budget.updates // 2)
         facts["effective_size"] = effective_size(learner.weight.cpu())
     facts["losses"] = cloning | phases.losses
-    return facts, phases
+    return facts
 
 
 def _clone(learner: FlatLearner, path: Path, budget: Budget, tell: Tell) -> dict[str, Any]:
     """Give the learner the cloned policy of `path`, fitted if it is not there; return the losses of fitting it."""
-    losses = path.with_suffix(".json")
+    losses, unfinished = path.with_suffix(".json"), path.with_name(f"unfinished-{path.name}")
     if not path.exists():
-        phases = Phases(learner, path.with_name(f"unfinished-{path.name}"), tell)
+        phases = Phases(learner, unfinished, tell)
         phases.run("cloning", lambda: None, learner.update_actor, budget.updates)
         _write(losses, json.dumps(phases.losses))
         _save(learner.actor.state_dict(), path)
-        phases.finish()
+    unfinished.unlink(missing_ok=True)
     learner.actor.load_state_dict(load_file(path))
     return json.loads(losses.read_text())
 
