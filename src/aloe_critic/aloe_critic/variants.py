@@ -70,11 +70,11 @@ VARIANTS: dict[str, Variant] = {
     "filtered": Variant(
         "the policy imitates, by these weights, only what filtered_bc imitates",
         {"imitated": "filtered"},
-        ("aloe", "aloe_select", "td1", "mc"),
     ),
     "unaided": Variant(
         "the policy imitates, by these weights, corrections and what ended in success without one",
         {"imitated": "unaided"},
+        ("aloe", "aloe_select", "td1", "mc"),
     ),
     "everything": Variant(
         "the policy imitates, by these weights, all that was driven, as in the paper",

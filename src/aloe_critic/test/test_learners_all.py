@@ -143,9 +143,9 @@ def test_data_that_a_method_cannot_learn_from_is_named_in_one_sentence(name, tak
 
 def test_a_method_has_hyperparameters_of_its_own_and_what_is_asked_for_counts_more():
     own = hyper_of("aloe_takeover", TINY)
-    assert (own.takeover, own.continuation, own.imitated, own.advantage_of) == ("never", "segment", "filtered", "heads")
+    assert (own.takeover, own.continuation, own.imitated, own.advantage_of) == ("never", "segment", "unaided", "heads")
     asked = hyper_of("aloe_takeover", TINY | {"takeover": "bootstrap"})
-    assert asked.takeover == "bootstrap" and asked.imitated == "filtered"
+    assert asked.takeover == "bootstrap" and asked.imitated == "unaided"
     assert hyper_of("aloe_select", TINY) == make_hyper(TINY)
     with pytest.raises(AloeError, match="no hyperparameter 'take_over'"):
         hyper_of("aloe_takeover", {"take_over": "never"})

@@ -19,9 +19,9 @@ from aloe_critic.scale import kept_critic, value_metrics
 from aloe_critic.td import ChunkTable, fit_critic, new_critic
 from aloe_policy.critic import ChunkCritic
 
-# Takes a person's word: a takeover says never, a correction counts as a whole, and what led to neither success nor
-# correction is not imitated. A is taken head by head.
-TAKEOVER = {"takeover": "never", "continuation": "segment", "imitated": "filtered", "advantage_of": "heads"}
+# Takes a person's word: a takeover says never, a correction counts as a whole, and what the policy did is imitated only
+# where it ended in success without a person. A is taken head by head.
+TAKEOVER = {"takeover": "never", "continuation": "segment", "imitated": "unaided", "advantage_of": "heads"}
 
 # Fits the critic to windows: critic, policy, table, bank, job, steps, phase -> metrics.
 Evaluate = Callable[[ChunkCritic, Judged, ChunkTable, Tensor, Job, int, str], dict[str, float]]
