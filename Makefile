@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 IN_ENV := source scripts/env.sh &&
 ARGS ?=
-# Several share the tests with WORKERS="-n 2"; beyond four they would mostly wait for the longest file.
-WORKERS ?=
+# Pytest processes that share the tests; WORKERS= for one alone. Beyond four they would mostly wait for the longest file.
+WORKERS ?= -n 2
 
 help: ## What there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,7 +14,7 @@ help: ## What there is
 setup: ## Build the environment and all packages; nothing to do when nothing changed
 	@scripts/setup.sh
 
-test: setup ## All tests; on two cores with WORKERS="-n 2"; with ARGS only these, e.g. ARGS="src/aloe_core -k arbiter"
+test: setup ## All tests, two at a time (WORKERS= one at a time); with ARGS only these, e.g. ARGS="src/aloe_core -k arbiter"
 ifeq ($(ARGS),)
 	@$(IN_ENV) python -m pytest $(WORKERS) -m "not alone"
 	@$(IN_ENV) python -m pytest -m alone $$(grep -rl --include='test_*.py' mark.alone src test)
