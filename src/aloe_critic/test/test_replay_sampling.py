@@ -136,13 +136,16 @@ def jpeg_of(seed: int, *, gray: bool = False, exif: bytes = b"") -> bytes:
 # APP1 "Exif", little-endian TIFF, one entry: orientation 3, half a turn.
 TURNED = bytes.fromhex("ffe1 0022 457869660000 49492a00 08000000 0100 1201 0300 01000000 03000000 00000000")
 
+COMMENT = b"\xff\xfe\x01\x00" + bytes(254)
+
 
 def test_frames_are_the_pixels_that_opencv_sees():
-    whole = [jpeg_of(0), jpeg_of(1), jpeg_of(2, gray=True), jpeg_of(3, exif=TURNED)]
+    whole = [jpeg_of(0), jpeg_of(1), jpeg_of(2, gray=True), jpeg_of(3, exif=TURNED), jpeg_of(3, exif=COMMENT + TURNED)]
     whole.append(bytes(cv2.imencode(".png", np.full((24, 40, 3), 7, np.uint8))[1]))
     turned = cv2.imdecode(np.frombuffer(whole[3], np.uint8), cv2.IMREAD_COLOR)
     plain = cv2.imdecode(np.frombuffer(jpeg_of(3), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(turned, plain[::-1, ::-1])
+    np.testing.assert_array_equal(turned, cv2.imdecode(np.frombuffer(whole[4], np.uint8), cv2.IMREAD_COLOR))
     for data in whole:
         seen = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         np.testing.assert_array_equal(decode(data, "", (24, 40)), seen)

@@ -28,7 +28,7 @@ def decode(jpeg: bytes, what: str, size: tuple[int, int], out: np.ndarray | None
     """
     if out is None:
         out = np.empty((*size, 3), np.uint8)
-    if b"Exif" not in jpeg[:64]:  # may say how to turn it
+    if b"Exif\0\0" not in jpeg:  # which may say how to turn it, behind any other header
         try:
             if simplejpeg.decode_jpeg(jpeg, buffer=out).shape == out.shape:
                 return out
