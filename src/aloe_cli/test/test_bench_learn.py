@@ -63,6 +63,17 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(run, tmp_path):
     none = run(*learn(tmp_path, "--methods", "recap", "--only-finished"))
     assert none.returncode == 2 and "none of these runs is finished" in none.stderr
 
+    published, elsewhere = tmp_path / "table.json", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    adopted = run(*learn(elsewhere, "--methods", "hg_dagger", "--from", str(published), "--only-finished"))
+    assert adopted.returncode == 0, adopted.stderr
+    assert json.loads(adopted.stdout.splitlines()[-1])["rows"] == json.loads(published.read_text())["rows"]
+
+    other = run(*learn(elsewhere / "2", "--methods", "hg_dagger", "--rounds", "2", "--from", str(published)))
+    assert other.returncode == 2 and "another budget or contract (rounds)" in other.stderr
+    rubbish = run(*learn(elsewhere / "3", "--methods", "hg_dagger", "--from", __file__))
+    assert rubbish.returncode == 2 and "not a result of `bench learn`" in rubbish.stderr
+
     other = run(*learn(tmp_path, "--methods", "hg_dagger", "--rounds", "2"))
     assert other.returncode == 2 and "had another budget" in other.stderr
 

@@ -66,6 +66,12 @@ def learn(
     out: Annotated[Path, typer.Option(help="Result without ending: .json, .md and .png.", metavar="FILE")] = Path(
         "docs/results/learn"
     ),
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="A result of the same budget (.json), its runs counted as finished.", metavar="FILE"
+        ),
+    ] = None,
     only_finished: Annotated[
         bool, typer.Option("--only-finished", help="Run nothing: write the table of the runs that are finished.")
     ] = False,
@@ -83,9 +89,12 @@ def learn(
         demonstrations, rounds, budget, successes, episodes, last_episodes, cast(Observe, observe), overrides
     )
     _same_budget(work, limits, robot)
+    if known:
+        row.adopt(known, limits, robot, str(work))
     facts = {
         "hardware": f"{hardware()}, no GPU used",
         "revision": git_revision() or "unknown",
+        "contract": Path(robot).name,
         "budget": asdict(limits),
         "budget_text": _budget_text(limits),
     }

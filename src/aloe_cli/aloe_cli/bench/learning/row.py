@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,27 @@ def finished(row: Row, out: str) -> dict[str, Any] | None:
     """Return the row of the table if it is in `out`/rows."""
     path = result_path(row, out)
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def adopt(result: Path, budget: Budget, contract: str, out: str) -> None:
+    """Write the runs of a result to `out`/rows where they are missing.
+
+    AloeError if it is not one, or of another budget or contract.
+    """
+    try:
+        found = json.loads(result.read_text())
+        rows = [(Row(*(kept[f.name] for f in fields(Row))), kept) for kept in found["rows"]]
+        theirs = found["budget"] | {"contract": found["contract"]}
+    except OSError as error:
+        raise AloeError(f"{result}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AloeError(f"{result}: not a result of `bench learn`: {error!r}.") from error
+    ours = asdict(budget) | {"contract": Path(contract).name}
+    if differing := sorted(name for name in ours if ours[name] != theirs.get(name)):
+        raise AloeError(f"{result}: its runs had another budget or contract ({', '.join(differing)}).")
+    for row, kept in rows:
+        if not finished(row, out):
+            _write(row, kept, out)
 
 
 def result_path(row: Row, out: str) -> Path:
@@ -115,12 +136,16 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
         "revision": revision,
         "wall_s": round(time.monotonic() - start, 1),
     }
+    _write(row, result, out)
+    return result
+
+
+def _write(row: Row, result: dict[str, Any], out: str) -> None:
     path = result_path(row, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".partial")
     part.write_text(json.dumps(result, indent=1))
     part.rename(path)
-    return result
 
 
 def new_replay(contract: str, budget: Budget) -> Replay:
