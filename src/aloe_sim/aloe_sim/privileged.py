@@ -15,12 +15,13 @@ _CLOTH_STEP = 2  # of a cloth's vertices, every second one each way
 def object_state(station: Station) -> np.ndarray:
     """Return poses in the world frame, float32 [P], m: the same length and order for every episode of a task.
 
-    For each item its position, two columns of its rotation, and where it lies as seen from each hand; of a cloth some
-    vertices, and its corners as seen from each hand. Hands are left out: they follow from the joint positions.
+    For each item and fixture its position, two columns of its rotation, and where it lies as seen from each hand; of a
+    cloth some vertices, and its corners as seen from each hand. Hands are left out: they follow from the joint
+    positions.
     """
     hands = [station.hand(arm) for arm in sorted(station.robot.arms)]
     parts: list[np.ndarray] = []
-    for item in station.task.items:
+    for item in station.task.items + station.task.fixtures:
         position = station.position(item)
         parts += [position, station.rotation(item)[:, :2].ravel()]
         parts += [hand.rotation.T @ (position - hand.point) for hand in hands]

@@ -44,6 +44,7 @@ class Task(ABC):
     time_limit: float  # s
     physics_step: float = 0.0025  # s, at most
     items: tuple[str, ...]  # bodies that move
+    fixtures: tuple[str, ...] = ()  # bodies that stand still, in another place each episode
 
     def __init__(self, level: str, variant: str) -> None:
         self.level = level

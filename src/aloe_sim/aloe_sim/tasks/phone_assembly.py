@@ -127,6 +127,7 @@ class PhoneAssembly(Task):
     levels = ("easy", "full")
     arms = 2
     items = ("battery",)
+    fixtures = ("phone",)
     time_limit = 12.0
 
     def __init__(self, level: str, variant: str) -> None:
