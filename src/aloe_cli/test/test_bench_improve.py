@@ -41,6 +41,14 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work/rows").iterdir()} == kept, "not run again"
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
 
+    asked = result(
+        aloe(*improve(learned, tmp_path, "--runs", KEY, "--methods", "aloe_select+n4", "--chunks", "4,2", "--json"))
+    )
+    (more,) = asked["rows"]
+    assert list(more["good"]) == list(more["critic"]) == ["2", "4"], "the policy is kept, and measured again"
+    assert more["good"]["4"] == rows[1]["good"]["4"] and set(more["critic"]["2"]) == {"spearman", "ece", "bias"}
+    assert rows[0]["critic"] == {"1": None}
+
     other = run(*improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9"))
     assert other.returncode == 2 and "had other settings" in other.stderr
 
@@ -61,6 +69,7 @@ def test_bad_input_is_one_sentence(run, learned, tmp_path):
     for words, sentence in (
         (("--runs", "nothing", "--methods", "hg_dagger"), f"expected one of {KEY}"),
         (("--runs", KEY, "--methods", "magic"), "magic"),
+        (("--runs", KEY, "--methods", "hg_dagger", "--chunks", "1,none"), "chunks = 'none'"),
         (("--learned", tmp_path, "--runs", KEY, "--methods", "hg_dagger"), "not the budget of a `bench learn`"),
     ):
         done = run(*improve(learned, tmp_path, *words))
@@ -70,7 +79,11 @@ def test_bad_input_is_one_sentence(run, learned, tmp_path):
 
 def test_the_table_has_the_best_first_and_pairs_the_others_with_it():
     rows = [
-        {"method": "a", "good": {"1": [1, 0, 0, 0], "8": [1, 1, 1, 0]}},
+        {
+            "method": "a",
+            "good": {"1": [1, 0, 0, 0], "8": [1, 1, 1, 0]},
+            "critic": {"1": None, "8": {"spearman": 0.5, "ece": 0.25, "bias": -0.125}},
+        },
         {"method": "b", "good": {"1": [1, 1, 0, 0]}},
         {"method": "a", "good": {"1": [0, 0, 0, 0], "8": [1, 1, 1, 1]}},
         {"method": "b", "good": {"1": [1, 1, 0, 0]}},
@@ -78,7 +91,7 @@ def test_the_table_has_the_best_first_and_pairs_the_others_with_it():
     facts = {"hardware": "a machine", "revision": "0123456789abcdef", "episodes": 4, "runs": ["r0", "r1"]}
     lines = [line for line in markdown(rows, facts).splitlines() if line.startswith(("| a", "| b"))]
     assert [line.split(" | ")[:2] for line in lines] == [["| a", "8"], ["| b", "1"], ["| a", "1"]]
-    assert "| 0.875 (" in lines[0] and "| 0.75, 1.00 |" in lines[0] and lines[0].endswith("|  |")
+    assert "| 0.875 (" in lines[0] and "| 0.75, 1.00 |" in lines[0] and lines[0].endswith("|  | 0.50, 0.25, -0.12 |")
     assert "| 0.375 (" in lines[1]
     spread = 1.96 * np.std([0, 0, 1, 0, 0, 0, 1, 1], ddof=1) / np.sqrt(8)
     assert paired(np.array([1, 1, 1, 0, 1, 1, 1, 1]), np.array([1, 1, 0, 0, 1, 1, 0, 0])) == (

@@ -32,6 +32,7 @@ from aloe_critic import variants
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import method as find_method
 from aloe_critic.replay import Replay
+from aloe_policy.runtime import load_models
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
 from aloe_sim.collect import Job, collect, follow_parent, single_threaded
 from aloe_sim.station import Station
@@ -48,6 +49,10 @@ def improve(
     ],
     methods: Annotated[str, typer.Option(help="Methods, comma-separated, with variants as for `bench learn`.")],
     episodes: Annotated[int, typer.Option(help="Episodes of each measurement, the same starts.", min=2)] = 200,
+    chunks: Annotated[
+        str,
+        typer.Option(help="Of how many chunks the best is to run, comma-separated; empty: 1, and the learner's own."),
+    ] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyperparameter, on top of the run's own.", metavar="KEY=VALUE")
     ] = None,
@@ -66,8 +71,10 @@ def improve(
     """Give every method what a run had before its last step: its policy and critic, and all its episodes.
 
     The episodes are those of the same seeds again. A method that chooses among chunks is measured with one chunk too,
-    so that what the critic adds at run time is told from what it taught the policy.
+    so that what the critic adds at run time is told from what it taught the policy. Beside success stands how right
+    the critic was about the chunks that ran, where there is one.
     """
+    counts = _counts(chunks)
     robot = str(paths.contract(contract).resolve())
     budget = _budget(learned)
     overrides = parse(set_)
@@ -87,7 +94,13 @@ def improve(
     _same_question(work, facts)
     found: list[dict[str, Any]] = []
     one = functools.partial(
-        measure, methods=methods.split(","), episodes=episodes, budget=budget, overrides=overrides, contract=robot
+        measure,
+        methods=methods.split(","),
+        episodes=episodes,
+        counts=counts,
+        budget=budget,
+        overrides=overrides,
+        contract=robot,
     )
     workers = min(processes or len(os.sched_getaffinity(0)), len(rows))
     spawn = get_context("spawn")
@@ -108,33 +121,55 @@ def measure(
     *,
     methods: list[str],
     episodes: int,
+    counts: list[int],
     budget: Budget,
     overrides: dict[str, Any],
     contract: str,
     learned: str,
     work: str,
 ) -> list[dict[str, Any]]:
-    """Return a result per method for one run, each kept in `work`/rows as soon as it is there."""
+    """Return a result per method for one run; each measurement is kept in `work`/rows as soon as it is there."""
     found, replay = [], None
     run = Path(learned) / "runs" / row.key
     curve = json.loads((Path(learned) / "rows" / f"{row.key}.json").read_text())["curve"]
     line = [run / point["checkpoint"] for point in curve[:-1]]  # the step starts from the last; recap refits the first
     for name in methods:
         path = Path(work) / "rows" / f"{row.key}_{name}.json"
-        if not path.exists():
+        root = Path(work) / "checkpoints" / f"{row.key}_{name}"
+        result = json.loads(path.read_text()) if path.exists() else {}
+        if not result or not (root / result["after"]).is_dir():
             if replay is None:
                 replay = _data(row, budget, contract, run, curve)
-            root = Path(work) / "checkpoints" / f"{row.key}_{name}"
             checkpoint = _step(name, replay, line, root, row, budget, overrides, contract)
-            counts = sorted({1, learning.candidates(checkpoint)})
-            good = {n: _successes(row, budget, contract, checkpoint, n, episodes) for n in counts}
-            result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name, "good": good}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".partial")
-            part.write_text(json.dumps(result))
-            part.rename(path)
-        found.append(json.loads(path.read_text()))
+            result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name}
+            result |= {"after": checkpoint.name, "good": {}, "critic": {}}
+        checkpoint = root / result["after"]
+        judged = load_models(checkpoint, load_contract(contract)).critic is not None
+        own = {1, learning.candidates(checkpoint)}
+        wanted = [str(n) for n in sorted(set(counts) or own if judged else {1})]
+        for count in wanted:
+            if count not in result["good"]:
+                driven = _drive(row, budget, contract, checkpoint, int(count), episodes)
+                result["good"][count] = [int(e.outcome == Outcome.SUCCESS) for e in driven]
+                result["critic"][count] = learning.calibration(checkpoint, contract, driven)
+                _keep(result, path)
+        found.append(result | {key: {n: result[key][n] for n in wanted} for key in ("good", "critic")})
     return found
+
+
+def _keep(result: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".partial")
+    part.write_text(json.dumps(result))
+    part.rename(path)
+
+
+def _counts(chunks: str) -> list[int]:
+    """`1,8` to numbers; AloeError for what is not."""
+    words = chunks.split(",") if chunks else []
+    if bad := [word for word in words if not word.strip().isdecimal() or int(word) < 1]:
+        raise AloeError(f"chunks = {bad[0]!r}: expected numbers of 1 or more, comma-separated.")
+    return [int(word) for word in words]
 
 
 def _step(
@@ -178,17 +213,16 @@ def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[s
     return replay
 
 
-def _successes(row: Row, budget: Budget, contract: str, checkpoint: Path, count: int, episodes: int) -> list[int]:
-    """1 for every start that the policy alone brought to success, 0 for the others."""
+def _drive(row: Row, budget: Budget, contract: str, checkpoint: Path, count: int, episodes: int) -> list[EpisodeData]:
+    """Return the episodes of the policy alone, the best of `count` chunks at a time."""
     job = Job(
         load_contract(contract),
         row.task,
         row.level,
         make_policy=functools.partial(learning.load, str(checkpoint), contract, count),
-        record=False,
         observe=budget.observe,
     )
-    return [int(e.outcome == Outcome.SUCCESS) for e in collect(job, range(SEED0, SEED0 + episodes), processes=1)]
+    return collect(job, range(SEED0, SEED0 + episodes), processes=1)
 
 
 def _row(learned: Path, key: str) -> Row:

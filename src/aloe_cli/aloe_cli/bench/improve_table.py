@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aloe_cli.bench.learning.table import critic_figures
 from aloe_core.statistics import wilson
 
 Rows = list[dict[str, Any]]
@@ -22,11 +23,12 @@ def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
 
 def markdown(rows: Rows, facts: dict[str, Any]) -> str:
     """Return one line a method and number of chunks, best first, with the paired difference to the best."""
-    cells = {}
+    cells, critics = {}, {}
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
         for count in mine[0]["good"]:
             cells[method, int(count)] = [np.array(row["good"][count]) for row in mine]
+            critics[method, int(count)] = [found for row in mine if (found := row.get("critic", {}).get(count))]
     order = sorted(cells, key=lambda cell: -np.concatenate(cells[cell]).mean())
     best = np.concatenate(cells[order[0]])
     lines = [
@@ -35,22 +37,24 @@ def markdown(rows: Rows, facts: dict[str, Any]) -> str:
         f"{facts['hardware']}; revision {facts['revision'][:12]}. {facts['episodes']} episodes for each run, the same",
         f"starts. Data and policy before the step: {', '.join(facts['runs'])}.",
         "",
-        "| method | chunks sampled | success (95 %) | by run | less than the best (95 %, paired) |",
-        "|---|---|---|---|---|",
+        "| method | chunks sampled | success (95 %) | by run | less than the best (95 %, paired) "
+        "| critic: Spearman, ECE, bias |",
+        "|---|---|---|---|---|---|",
     ]
     for method, count in order:
         good = np.concatenate(cells[method, count])
         low, high = wilson(int(good.sum()), len(good))
         by_run = ", ".join(f"{one.mean():.2f}" for one in cells[method, count])
         lines.append(
-            f"| {method} | {count} | {good.mean():.3f} ({low:.2f} to {high:.2f}) | {by_run} | {paired(best, good)} |"
+            f"| {method} | {count} | {good.mean():.3f} ({low:.2f} to {high:.2f}) | {by_run} | {paired(best, good)} "
+            f"| {critic_figures(critics[method, count])} |"
         )
     return "\n".join(
         [
             *lines,
             "",
             "Intervals are over episodes, given these data and this one fit of each method; they know nothing of other",
-            "data or seeds of the fit.",
+            "data or seeds of the fit. Figures of critics: Q_pess of the chunks that ran against what followed.",
             "",
         ]
     )

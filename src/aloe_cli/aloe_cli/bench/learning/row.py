@@ -244,11 +244,11 @@ def _point(
         "successes_per_hour": found.successes / hours,
         "intervention_rate": intervention,
         "checkpoint": checkpoint.name,
-        "critic": _calibration(checkpoint, contract, episodes) if judged else None,
+        "critic": calibration(checkpoint, contract, episodes) if judged else None,
     }
 
 
-def _calibration(checkpoint: Path, contract: str, episodes: list[EpisodeData]) -> dict[str, float | None] | None:
+def calibration(checkpoint: Path, contract: str, episodes: list[EpisodeData]) -> dict[str, float | None] | None:
     """How the values of the chunks that ran agree with what followed, in episodes of the policy alone.
 
     With N candidates these are the chunks that the critic liked best, so that the more it is exploited, the larger

@@ -73,9 +73,10 @@ def _line(method: str, runs: Rows, reached: dict[str, Any] | None) -> str:
     points = [row["curve"][-1] for row in runs]
     first = np.mean([row["curve"][1]["intervention_rate"] for row in runs])
     last = np.mean([row["curve"][-1]["intervention_rate"] for row in runs])
+    critics = critic_figures([row["critic"] for row in runs if row.get("critic")])
     return (
         f"| {method} | {_pooled(points)} | {_list(p['success'] for p in points)} | {_average(points)} "
-        f"| {first:.2f} to {last:.2f} | {_reached(reached)} | {_critic(runs)} |"
+        f"| {first:.2f} to {last:.2f} | {_reached(reached)} | {critics} |"
     )
 
 
@@ -87,9 +88,8 @@ def _reached(found: dict[str, Any] | None) -> str:
     return f"{found['interaction_s']:.0f} | {found['share']:.0%}"
 
 
-def _critic(runs: Rows) -> str:
-    """Means over seeds of what is known of the critics."""
-    known = [row["critic"] for row in runs if row.get("critic")]
+def critic_figures(known: Rows) -> str:
+    """Means over seeds of Spearman, ECE and bias; nothing without critics."""
     figures = []
     for name in ("spearman", "ece", "bias"):
         values = [critic[name] for critic in known if critic[name] is not None]
