@@ -53,6 +53,7 @@ def fit_distilled(
     target = td_targets(replace(table, windows=w), bank, hyper, short_tokens)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
+    batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick = draw(hyper.critic_batch)
@@ -61,14 +62,15 @@ def fit_distilled(
         part = distributed.share(torch.arange(hyper.critic_batch))
         pick = pick[part]
         z = table.z[w.obs[pick]]
+        batch.update(window=pick, z=z, chunk=short_tokens[pick], long_chunk=long_tokens[pick], y=y[:, part])
         with autocast(hyper):
-            q_long = long(z, long_tokens[pick]).squeeze(-1)
-            q = critic(z, short_tokens[pick]).squeeze(-1)
-        return (q_long - y[:, part]).square().mean(1).sum() + distillation(q, q_long, hyper.distil_expectile)
+            q_long = long(z, batch["long_chunk"]).squeeze(-1)
+            q = critic(z, batch["chunk"]).squeeze(-1)
+        return (q_long - batch["y"]).square().mean(1).sum() + distillation(q, q_long, hyper.distil_expectile)
 
     optimizer = torch.optim.AdamW([p for p in critic.parameters() if p.requires_grad], lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target}
-    last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
+    last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, batch, after=fitting.follow))
     with torch.no_grad(), autocast(hyper):
         every = torch.arange(len(w)).split(4096)
         means = {

@@ -69,11 +69,16 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 def agree(flag: bool) -> bool:
     """Return whether any process says so; a signal reaches them at different steps."""
+    return highest(int(flag)) > 0
+
+
+def highest(number: int) -> int:
+    """Return the highest number that any process says."""
     if world()[1] == 1:
-        return flag
-    votes = torch.tensor(float(flag))
-    dist.all_reduce(votes)
-    return bool(votes > 0)
+        return number
+    said = torch.tensor(number)
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    return int(said)
 
 
 def mean(value: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
     state = job.replay.state()
     moving = policy.state_std > STATE_FLOOR
     share = distributed.share
+    newest: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         # All that is random is drawn for the whole batch, which processes then share.
@@ -75,6 +76,9 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
         obs = windows.obs[pick]
         batch = job.replay.batch(obs)
         images = None if batch.images is None else augment(batch.images, light, hyper)
+        newest.update(window=pick, state=batch.state + noise, chunk=windows.chunk[pick])
+        if images is not None:
+            newest["images"] = images
         batch = replace(batch, images=images, state=batch.state + noise)
         with autocast(hyper):
             z = policy.features(batch)
@@ -86,7 +90,17 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=1e-4, fused=True)
     shards = "policy", ("features", "flow_loss")
     result = job.loop.run(
-        Phase(phase, {"policy": policy}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps), shards=shards)
+        Phase(
+            phase,
+            {"policy": policy},
+            optimizer,
+            steps,
+            loss,
+            hyper.clip,
+            newest,
+            rate=warm_cosine(lr, steps),
+            shards=shards,
+        )
     )
     policy.eval()
     return result
@@ -101,6 +115,7 @@ def fit_head(
     from the same 30 demonstrations), and without the encoder a sample costs a tenth.
     """
     hyper, windows, state = job.hyper, examples.windows, job.replay.state()
+    batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick, said = examples.draw(hyper.head_batch)
@@ -109,8 +124,9 @@ def fit_head(
         pick = distributed.share(pick)
         obs = windows.obs[pick]
         seen = z[obs] if blur is None else z[obs] + hyper.feature_noise * blur
+        batch.update(window=pick, z=seen, state=state[obs], chunk=windows.chunk[pick])
         with autocast(hyper):
-            error = policy.flow_loss(seen, state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn)
+            error = policy.flow_loss(seen, batch["state"], batch["chunk"], windows.plan_length[pick], said, drawn)
         return error.mean()
 
     policy.head.train()
@@ -118,7 +134,15 @@ def fit_head(
     shards = "head", ("loss",)
     result = job.loop.run(
         Phase(
-            phase, {"head": policy.head}, optimizer, steps, loss, hyper.clip, rate=warm_cosine(lr, steps), shards=shards
+            phase,
+            {"head": policy.head},
+            optimizer,
+            steps,
+            loss,
+            hyper.clip,
+            batch,
+            rate=warm_cosine(lr, steps),
+            shards=shards,
         )
     )
     policy.head.eval()

@@ -23,6 +23,7 @@ from aloe_critic.monitor import Monitor
 
 Progress = Callable[[str, int, int, float], None]  # phase, step, steps of the phase, loss
 SAVE_PERIOD = 60.0  # s between saved states
+GO_ON, SAVE, STOP = 0, 1, 2  # what processes vote on after a step: saving is work that all must join in
 SNAPSHOT = 100  # steps between the states in memory that a bad step falls back to
 
 
@@ -40,9 +41,9 @@ class Phase:
     steps: int
     loss: Callable[[int], Tensor]  # of a step; a mean over this process's share of the batch
     clip: float  # gradient norm
+    batch: dict[str, Tensor]  # the newest, which `loss` keeps for whoever looks into a bad step
     after: Callable[[], None] = lambda: None  # after an optimiser step: targets follow
     rate: Callable[[int], float] | None = None  # learning rate of a step
-    batch: Callable[[], Mapping[str, Tensor]] = dict  # the newest batch, for whoever looks into a bad step
     # Which of `modules` may be sharded, and by which of its methods the loss uses it: it owns all that is optimised.
     shards: tuple[str, tuple[str, ...]] | None = None
 
@@ -52,7 +53,8 @@ class Loop:
     """Runs phases one after another. With a `folder`, a run that is started again goes on where it was saved.
 
     What happens between phases must be a function of the phases before it and of the random state: it is done again
-    on resuming, with the same result.
+    on resuming, with the same result. Only the state that a bad step falls back to is not kept: it is the one resumed
+    from, until the next is taken.
     """
 
     progress: Progress = lambda *_: None
@@ -74,6 +76,7 @@ class Loop:
             if facts["steps"] != phase.steps:
                 raise AloeError(f"{path}: saved by a run of {facts['steps']} steps: expected {phase.steps}.")
             start, recent = facts["step"], facts["recent"]
+            self._rolled_back = self._rolled_back or facts["rolled_back"]
             self.progress(phase.name, start, phase.steps, recent[-1] if recent else 0.0)
         with self._sharded(phase):
             self._steps(phase, start, recent, path)
@@ -95,18 +98,18 @@ class Loop:
             if step % SNAPSHOT == 0:
                 good = _Snapshot(phase)
             loss = self._step(phase, step, parameters, good)
-            if loss is None:
-                continue
-            if step >= tail:
-                recent.append(loss.item())
-            self._report(phase, step, loss)
+            if loss is not None:
+                if step >= tail:
+                    recent.append(loss.item())
+                self._report(phase, step, loss)
             last = step == phase.steps - 1
-            stop = distributed.agree(self._stop.is_set())
-            if path is not None and (last or stop or time.monotonic() - saved_at >= self.save_period):
+            due = last or time.monotonic() - saved_at >= self.save_period
+            wish = distributed.highest(STOP if self._stop.is_set() else SAVE if due else GO_ON)
+            if path is not None and wish > GO_ON:
                 facts = {"phase": phase.name, "step": step + 1, "steps": phase.steps, "recent": recent}
-                saved.save(path, phase.modules, phase.optimizer, facts)
+                saved.save(path, phase.modules, phase.optimizer, facts | {"rolled_back": self._rolled_back})
                 saved_at = time.monotonic()
-            if stop and not last:
+            if wish == STOP and not last:
                 where = f"saved in {path.parent}" if path is not None else "not saved: the run has no folder"
                 raise Stopped(f"Training stopped at step {step + 1} of {phase.steps} of {phase.name}, {where}.")
 
@@ -161,7 +164,7 @@ class Loop:
         kept = ""
         if self.folder is not None:
             path = self.folder / "bad_batch.safetensors"
-            save_file({n: t.detach().cpu().contiguous() for n, t in phase.batch().items()}, path)
+            save_file({n: t.detach().cpu().contiguous() for n, t in phase.batch.items()}, path)
             kept = f"; its batch is in {path}"
         raise AloeError(
             f"Training diverged: the {phase.name} loss is {loss.item()} at step {step}, after one return to a good "

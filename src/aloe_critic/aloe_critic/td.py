@@ -164,17 +164,19 @@ def fit_q(
     rows = torch.arange(len(w)) if rows is None else rows
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, rows)
+    batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick = draw(hyper.critic_batch)
         with torch.no_grad(), autocast(hyper):
             y = target(fitting.target, pick)
         part = distributed.share(torch.arange(hyper.critic_batch))
-        return fitting.loss(table.z[w.obs[pick[part]]], executed[pick[part]], y[:, part])
+        batch.update(window=pick[part], z=table.z[w.obs[pick[part]]], chunk=executed[pick[part]], y=y[:, part])
+        return fitting.loss(batch["z"], batch["chunk"], batch["y"])
 
     optimizer = torch.optim.AdamW([p for p in critic.parameters() if p.requires_grad], lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target}
-    last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
+    last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, batch, after=fitting.follow))
     with torch.no_grad(), autocast(hyper):
         q = torch.cat([critic(table.z[w.obs[p]], executed[p]).mean(0).flatten() for p in rows.split(4096)])
     return {"critic_loss": last, "q_mean": float(q.mean())}

@@ -67,11 +67,13 @@ def fit_values(
     optimizer = torch.optim.AdamW(net.parameters(), lr=hyper.value_lr, weight_decay=hyper.value_decay, fused=True)
 
     draw = drawing(job.replay, windows, hyper, rows)
+    batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick = distributed.share(draw(hyper.critic_batch))
-        return bins.loss(net(z[windows.obs[pick]]), returns[pick]).mean()
+        batch.update(window=pick, z=z[windows.obs[pick]], returns=returns[pick])
+        return bins.loss(net(batch["z"]), batch["returns"]).mean()
 
-    last = job.loop.run(Phase("value", {"value": net}, optimizer, hyper.value_steps, loss, hyper.clip))
+    last = job.loop.run(Phase("value", {"value": net}, optimizer, hyper.value_steps, loss, hyper.clip, batch))
     with torch.no_grad():
         return torch.cat([bins.mean(net(part)) for part in z.split(4096)]), last

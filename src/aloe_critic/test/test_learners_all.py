@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aloe_core.checkpoint import read_manifest
 from aloe_core.episode.data import Outcome, Source
@@ -16,6 +17,7 @@ from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.learners import METHODS, hyper_of, method
 from aloe_critic.learners.select import imitated_rows
+from aloe_critic.loop import Loop
 from aloe_critic.replay import Replay
 from aloe_critic.trainer import publish
 from aloe_policy.runtime import load_models, load_runtime
@@ -100,6 +102,31 @@ def test_same_seed_gives_the_same_weights(name, warm):
     for one, other in ((first.policy, second.policy), (first.critic, second.critic)):
         if one is not None:
             assert all(torch.equal(tensor, other.state_dict()[n]) for n, tensor in one.state_dict().items())
+
+
+def test_a_bad_batch_is_kept_with_what_it_holds(warm, tmp_path):
+    job = job_of(episodes())
+    job.start_from(load_models(warm / "v0001-bc", CONTRACT))
+    job.loop = Loop(QUIET, tmp_path)
+    assert job.policy is not None
+    with torch.no_grad():
+        job.policy.knot_mean.fill_(float("nan"))
+    with pytest.raises(AloeError, match=r"after one return to a good state; its batch is in .*bad_batch\.safetensors"):
+        method("aloe")(job)
+    kept = load_file(tmp_path / "bad_batch.safetensors")
+    assert {name: len(tensor) for name, tensor in kept.items()} == {"window": 16, "z": 16, "chunk": 16, "y": 1}
+    assert kept["y"].shape == (1, 16) and kept["y"].isnan().all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_phase_keeps_its_batch_for_whoever_looks_into_a_bad_step(name, warm, monkeypatch):
+    phases = []
+    run = Loop.run
+    monkeypatch.setattr(Loop, "run", lambda loop, phase: (phases.append(phase), run(loop, phase))[1])
+    job, _ = learn(name, warm)
+    sizes = {job.hyper.bc_batch, job.hyper.head_batch, job.hyper.critic_batch}
+    assert phases and all({"window"} < set(phase.batch) for phase in phases)
+    assert {len(phase.batch["window"]) for phase in phases} <= sizes
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("bc", "hil_serl")])

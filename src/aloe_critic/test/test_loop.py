@@ -27,7 +27,7 @@ class Problem:
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-2)
         self.poison, self.stop_at = poison, stop_at
         self.loop: Loop | None = None
-        self.newest = torch.zeros(0)
+        self.newest: dict[str, torch.Tensor] = {}
         self.losses: list[float] = []
         modules = {"net": self.net, "target": self.target}
         self.phase = Phase(
@@ -37,19 +37,20 @@ class Problem:
             steps,
             self.loss,
             clip=1.0,
+            batch=self.newest,
             after=self.follow,
             rate=lambda step: 1e-2 * (1 - step / steps),
-            batch=lambda: {"x": self.newest},
             shards=("net", ()),
         )
 
     def loss(self, step: int) -> torch.Tensor:
         if step == self.stop_at and self.loop is not None:
             self.loop.stop()
-        self.newest = distributed.share(torch.randn(BATCH, 4))
+        x = distributed.share(torch.randn(BATCH, 4))
         if step in self.poison:
-            self.newest = self.newest * float("nan")
-        loss = (self.net(self.newest) - self.newest.sum(1, keepdim=True)).square().mean()
+            x = x * float("nan")
+        self.newest["x"] = x
+        loss = (self.net(x) - x.sum(1, keepdim=True)).square().mean()
         self.losses.append(loss.item())
         return loss
 
@@ -120,6 +121,27 @@ def test_a_second_bad_step_ends_the_run_and_keeps_its_batch(tmp_path):
         problem.run(tmp_path)
     assert torch.isnan(load_file(tmp_path / "bad_batch.safetensors")["x"]).all()
     assert torch.isfinite(problem.weights()).all(), "the weights are those before the bad step"
+
+
+def test_a_run_that_was_stopped_remembers_its_bad_step(tmp_path):
+    with pytest.raises(Stopped):
+        Problem(poison=(20,), stop_at=30).run(tmp_path)
+    with pytest.raises(AloeError, match="a phase loss is nan at step 40"):
+        Problem(poison=(40,)).run(tmp_path)
+
+
+@pytest.mark.parametrize("stop_at", [-1, 59])
+def test_a_phase_whose_last_step_was_bad_is_saved_as_ended(tmp_path, stop_at):
+    first = Problem(poison=(59,), stop_at=stop_at)
+    loss = first.run(tmp_path)
+    again = Problem()
+    assert again.run(tmp_path) == loss and again.losses == []
+    assert torch.equal(again.weights(), first.weights())
+
+
+def test_a_stop_at_a_bad_step_is_a_stop(tmp_path):
+    with pytest.raises(Stopped, match="step 21 of 60 of a phase, saved in"):
+        Problem(poison=(20,), stop_at=20).run(tmp_path)
 
 
 @pytest.mark.slow

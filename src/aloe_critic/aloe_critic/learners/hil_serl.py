@@ -84,6 +84,7 @@ class SoftActorCritic:
         self.scored = used[:, None].expand(-1, policy.config.action_dim).flatten().float()
         self.entropy = -0.5 * float(self.scored.sum())  # wanted
         self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log()])
+        self.batch: dict[str, Tensor] = {}
         self.least = least_return(job.hyper.gamma, table) if job.hyper.bounded_target else -math.inf
 
     def warm_up(self) -> None:
@@ -105,6 +106,7 @@ class SoftActorCritic:
                     hyper.serl_warmup,
                     loss,
                     hyper.clip,
+                    self.batch,
                     after=self.fitting.follow,
                 )
             )
@@ -122,7 +124,14 @@ class SoftActorCritic:
             "temperature": self.temperature,
         }
         phase = Phase(
-            "actor and critic", modules, optimizer, hyper.serl_steps, self.loss, hyper.clip, after=self.fitting.follow
+            "actor and critic",
+            modules,
+            optimizer,
+            hyper.serl_steps,
+            self.loss,
+            hyper.clip,
+            self.batch,
+            after=self.fitting.follow,
         )
         self.policy.train()
         last = self.job.loop.run(phase)
@@ -148,7 +157,8 @@ class SoftActorCritic:
         with torch.no_grad():
             _, tokens = self.act(after)
             y = td_target(w.reward[pick], w.discount[pick], self.fitting.target(z[after], tokens))
-        return self.fitting.loss(z[w.obs[pick]], self.executed[pick], y.clamp(self.least, 0.0))
+        self.batch.update(window=pick, z=z[w.obs[pick]], chunk=self.executed[pick], y=y.clamp(self.least, 0.0))
+        return self.fitting.loss(self.batch["z"], self.batch["chunk"], self.batch["y"])
 
     def act(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh chunks at observation rows: log density of their scored knots [B], critic tokens [B, 1, D]."""

@@ -60,6 +60,7 @@ def fit_q_and_v(
     executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
+    batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick = draw(hyper.critic_batch)
@@ -67,10 +68,11 @@ def fit_q_and_v(
         with torch.no_grad():
             y = w.reward[pick] + w.discount[pick] * value(table.z[w.next_obs[pick]]).squeeze(-1)
             q = critic.pessimistic(fitting.target(z, tokens)).squeeze(-1)
+        batch.update(window=pick, z=z, chunk=tokens, y=y, q=q)
         v_loss = expectile_loss(q - value(z).squeeze(-1), hyper.iql_expectile).mean()
         return fitting.loss(z, tokens, y[None]) + v_loss
 
     trained = [p for p in (*critic.parameters(), *value.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target, "value": value}
-    return job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, after=fitting.follow))
+    return job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, batch, after=fitting.follow))
