@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -28,7 +29,9 @@ class Hyper(BaseModel):
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
 
     # Data
-    stride: int = Field(5, ge=1)  # a window starts every `stride` control steps; 5 = once a camera frame at 10 Hz
+    # A window starts every `stride` control steps. Unless given: about ten a second, in steps that divide what of a
+    # chunk is executed, so that where one ends the next one begins.
+    stride: int = Field(5, ge=1)
     max_length: float = Field(0, ge=0)  # control steps that normalise rewards; 0 = longest episode seen
     failure_cost: float = Field(0, ge=0)  # C_fail in control steps; 0 = mean successful episode length
 
@@ -60,7 +63,8 @@ class Hyper(BaseModel):
     prefix: bool = False
 
     # Chunk critic (aloe, aloe_select, td1, mc, iql, qc, hil_serl; ALOE, arXiv 2602.12691)
-    gamma: float = Field(0.998, gt=0, le=1)  # per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s
+    # Per control step; the paper's 0.99 sees 2 s at 50 Hz, an episode is 8 s. Unless given: 0.998 every 20 ms.
+    gamma: float = Field(0.998, gt=0, le=1)
     heads: int = Field(5, ge=1)  # K
     critic_width: int = Field(256, ge=8)
     critic_layers: int = Field(3, ge=2)
@@ -132,7 +136,8 @@ class Hyper(BaseModel):
 
     # RECAP (arXiv 2511.14759)
     recap_bins: int = Field(201, ge=2)
-    recap_lookahead: int = Field(50, ge=1)  # N of the advantage, control steps: 1 s, as in the paper
+    # N of the advantage, control steps; the paper's 50 are 1 s. Unless given: 1 s.
+    recap_lookahead: int = Field(50, ge=1)
     recap_positive: float = Field(0.4, gt=0, lt=1)  # share of rollout windows that count as improvements
     recap_dropout: float = Field(0.3, ge=0, le=1)  # share of training samples whose indicator is left unsaid
     recap_guidance: float = Field(1.5, ge=0)  # g; the paper uses 1 to 2.5
@@ -159,6 +164,31 @@ class Hyper(BaseModel):
 
     # What runs on the robot
     candidates: int = Field(8, ge=1)  # chunks sampled; the one with the highest Q_pess is sent
+
+    def on(self, contract: RobotContract) -> Hyper:
+        """Return what this is on a robot: what counts control steps, and is not given, has the same meaning in time.
+
+        AloeError if windows cannot be cut as asked for.
+        """
+        execute, rate = contract.chunk.execute, contract.control.rate_hz
+        fitting = {
+            "stride": max(n for n in range(1, execute + 1) if execute % n == 0 and (n == 1 or n <= rate / 10)),
+            "gamma": Hyper.model_fields["gamma"].default ** (50 / rate),
+            "recap_lookahead": max(1, round(rate)),
+        }
+        own = {name: value for name, value in fitting.items() if name not in self.model_fields_set}
+        hyper = self.model_copy(update=own)
+        if hyper.stride > execute:
+            raise AloeError(
+                f"stride = {hyper.stride}: expected at most the {execute} steps that {contract.name} executes of a "
+                "chunk; what lies between would be in no window."
+            )
+        if hyper.continuation == "segment" and execute % hyper.stride:
+            raise AloeError(
+                f"stride = {hyper.stride}: continuation = 'segment' needs one that divides the {execute} steps that "
+                f"{contract.name} executes of a chunk, such as {fitting['stride']}."
+            )
+        return hyper
 
 
 def load_hyper(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ class Job:
     policy: FlowPolicy | None = None  # to start from; None = from scratch
     critic: ChunkCritic | None = None
     reward_scale: tuple[float, float] | None = None  # (max_length, C_fail) in steps that `critic` was fitted with
+    critic_gamma: float | None = None  # and its discount a control step, if known
     warm_start: Callable[[], FlowPolicy] | None = None  # loads the policy cloned before any improvement
     server: Actor | None = None  # a policy behind a server, to improve in place of `policy`
     loop: Loop = field(default=None)  # type: ignore[assignment]  # runs the optimisations; None = one that saves nothing
@@ -45,6 +46,7 @@ class Job:
         self.policy, self.critic = models.policy, models.critic
         scale = models.config.get("reward_scale")
         self.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
+        self.critic_gamma = gamma_of(models.config)
         self.warm_start = lambda: load_warm_start(models.directory, self.contract)
 
     def needs_policy(self, method: str) -> FlowPolicy:
@@ -86,6 +88,13 @@ class Learned:
     candidates: int  # chunks to sample on the robot
     reward_scale: tuple[float, float] | None = None
     metrics: dict[str, object] = field(default_factory=dict)
+
+
+def gamma_of(config: Mapping[str, object]) -> float | None:
+    """Return the discount that a checkpoint with this configuration was trained with, None if it does not say."""
+    hyper = config.get("hyper")
+    gamma = hyper.get("gamma") if isinstance(hyper, Mapping) else None
+    return float(gamma) if isinstance(gamma, (int, float)) else None
 
 
 def load_warm_start(directory: Path, contract: RobotContract) -> FlowPolicy:

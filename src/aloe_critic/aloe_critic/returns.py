@@ -12,6 +12,22 @@ from aloe_core.errors import AloeError
 from aloe_critic.replay import Windows
 
 
+def never_return(gamma: float, max_length: float, failure_cost: float) -> float:
+    """Return what a state is worth from which nothing comes: -1 a step for ever, but no worse than the longest episode
+    and a failure.
+
+    The second bound is that of values about [-2, 0]; without it gamma near 1 would begin far from any return there is.
+    Lengths and costs in control steps; the result in units of `max_length`.
+    """
+    most = max_length + failure_cost
+    return -(min(1 / (1 - gamma), most) if gamma < 1 else most) / max_length
+
+
+def least_return(gamma: float, max_length: float, failure_cost: float) -> float:
+    """Return the least a state can be worth, as `never_return`: that, or a failure at once."""
+    return min(never_return(gamma, max_length, failure_cost), -failure_cost / max_length)
+
+
 def one_step(windows: Windows, stride: int, gamma: float, max_length: float) -> Windows:
     """Cut each window's scored part to the `stride` control steps after which the next window begins.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Run:
 
     path: Path
     asked: dict[str, Any]
-    bags: list[str] | None  # keys of the bags, None in a run that has not begun
+    bags: dict[str, str] | None  # key and signature of each bag, None in a run that has not begun
 
     @classmethod
     def open(cls, root: Path, version: str, asked: dict[str, Any], *, fresh: bool = False) -> Run:
@@ -37,16 +37,17 @@ class Run:
             known = {}
         if fresh or known.get("asked") != asked:
             known = {}
-        return cls(path, asked, known.get("bags"))
+        bags = known.get("bags")
+        return cls(path, asked, bags if isinstance(bags, dict) else None)
 
     @property
     def resumes(self) -> bool:
         """Whether there is something to go on from."""
         return self.bags is not None and any(self.path.glob(f"{PHASES}*.safetensors"))
 
-    def begin(self, bags: Sequence[str]) -> None:
+    def begin(self, bags: Mapping[str, str]) -> None:
         """Make the folder, empty of other requests' states and curves, and note the bags that this run learns from."""
-        self.bags = list(bags)
+        self.bags = dict(bags)
         self.path.mkdir(parents=True, exist_ok=True)
         self.finish()
         for events in self.path.glob("events.*"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from aloe_core.episode.data import Outcome, Source
@@ -24,11 +26,16 @@ def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
 def kept_critic(job: Job, policy: Judged, **changes: object) -> tuple[ChunkCritic | None, tuple[float, float]]:
     """Return the job's critic if it is of the kind now wanted, else None, and the reward scale to use.
 
-    A critic that goes on learning keeps its units, or its values would mean something else from round to round.
+    A critic that goes on learning keeps its units, or its values would mean something else from round to round. One of
+    another discount, or of other units than `hyper` names, is of no use.
     """
-    critic = job.critic
-    if critic is not None and critic.config != critic_config(policy, job.hyper, **changes):
-        critic = None
+    critic, hyper = job.critic, job.hyper
+    if critic is not None:
+        length, cost = job.reward_scale or (0.0, 0.0)
+        other = (hyper.max_length or length, hyper.failure_cost or cost) != (length, cost)
+        other |= job.critic_gamma is not None and not math.isclose(job.critic_gamma, hyper.gamma, rel_tol=1e-9)
+        if other or critic.config != critic_config(policy, hyper, **changes):
+            critic = None
     return critic, (critic is not None and job.reward_scale) or reward_scale(job.replay, job.hyper)
 
 

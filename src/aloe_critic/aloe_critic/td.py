@@ -18,7 +18,7 @@ from aloe_critic.loop import Phase
 from aloe_critic.precision import autocast
 from aloe_critic.replay import Windows
 from aloe_critic.replay.drawing import drawing
-from aloe_critic.returns import successors, taken_over
+from aloe_critic.returns import least_return, successors, taken_over
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
 
@@ -34,16 +34,6 @@ class ChunkTable:
     state: Tensor  # float32 [rows, J]
     max_length: float  # control steps by which the windows' rewards are divided
     failure_cost: float  # C_fail, control steps
-
-
-def least_return(gamma: float, table: ChunkTable) -> float:
-    """Return the least a state can be worth: -1 a step for ever, but no worse than the longest episode and a failure.
-
-    The second bound is that of values about [-2, 0]; without it gamma near 1 would begin far from any return there is.
-    """
-    most = table.max_length + table.failure_cost
-    never = min(1 / (1 - gamma), most) if gamma < 1 else most
-    return -max(never, table.failure_cost) / table.max_length
 
 
 def critic_config(policy: Judged, hyper: Hyper, **changes: object) -> CriticConfig:
@@ -76,7 +66,7 @@ def new_critic(policy: Judged, hyper: Hyper, table: ChunkTable, **changes: objec
         one.action_mean.copy_(knots.mean(0))
         one.action_std.copy_(knots.std(0).clamp_min(0.005))
         if hyper.initial_value == "never":
-            torch.nn.init.constant_(one.out.bias, least_return(hyper.gamma, table))
+            torch.nn.init.constant_(one.out.bias, least_return(hyper.gamma, table.max_length, table.failure_cost))
     return critic
 
 
@@ -204,7 +194,7 @@ def td_targets(table: ChunkTable, bank: Tensor, hyper: Hyper, executed: Tensor) 
     """
     w = table.windows
     everything = hyper.target_samples >= bank.shape[1]
-    least = least_return(hyper.gamma, table)
+    least = least_return(hyper.gamma, table.max_length, table.failure_cost)
     lost = taken_over(w) if hyper.takeover == "never" else None
     going_on = None
     if hyper.continuation == "segment":

@@ -90,7 +90,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     start = time.monotonic()
     learn = find_method(request.method)
     contract = load_contract(request.contract)
-    hyper = hyper_of(request.method, request.overrides)
+    hyper = hyper_of(request.method, request.overrides, contract)
     root = Path(request.checkpoint_dir)
     check_writable(root)
     _check_gate(request)
@@ -162,7 +162,7 @@ def open_run(request: TrainRequest, root: Path, hyper: Hyper, contract: RobotCon
     if distributed.is_chief():
         run = Run.open(root, version, asked, fresh=request.fresh)
         if not run.resumes:
-            run.begin([bag.key for bag in find_bags(request.bag_dirs)])
+            run.begin({bag.key: bag.signature for bag in find_bags(request.bag_dirs)})
     distributed.wait()
     return Run.open(root, version, asked)
 
@@ -178,7 +178,11 @@ def _check_gate(request: TrainRequest) -> None:
         load_thresholds(Path(request.gate))
         if not request.held_out:
             raise AloeError(f"gate = {request.gate!r}: it judges by held-out bags; name folders of them.")
-        find_bags(request.held_out)
+        held_out = {bag.key for bag in find_bags(request.held_out)}
+        if seen := [bag.name for bag in find_bags(request.bag_dirs) if bag.key in held_out]:
+            raise AloeError(
+                f"{seen[0]}: held out and to learn from; a gate judges by bags that no critic learned from."
+            )
 
 
 @contextmanager
@@ -204,7 +208,7 @@ def _pass_gate(
     # Loaded again: the policy that training began with has become the new one.
     previous = load_models(parent, contract) if parent else None
     new = Models(learned.policy, learned.critic, _config(learned, hyper), run.path.name, run.path)
-    decision = decide(new, previous, request.held_out, contract, thresholds)
+    decision = decide(new, previous, request.held_out, contract, thresholds, failed_takes=hyper.failed_takes)
     learned.metrics |= decision.metrics
     refusals = list(decision.verdict.refusals)
     if thresholds.abstain == "refuse":

@@ -60,9 +60,10 @@ VARIANTS: dict[str, Variant] = {
     "segment": Variant("a correction is credited as a whole", {"continuation": "segment"}, AS_PUBLISHED),
     # The policy
     "refit": Variant("each round refits the warm start", {"refit_from": "warm_start"}, REFITTED),
-    "size05": Variant("weights of an effective sample size of 5 %", {"effective_size": 0.05}, (*WEIGHTED, "awr")),
-    "size10": Variant("weights of an effective sample size of 10 %", {"effective_size": 0.1}, (*WEIGHTED, "awr")),
+    # Ranked advantages and epsilon 5 reach no less than 11 %.
+    "size12": Variant("weights of an effective sample size of 12 %", {"effective_size": 0.12}, (*WEIGHTED, "awr")),
     "size50": Variant("weights of an effective sample size of 50 %", {"effective_size": 0.5}, (*WEIGHTED, "awr")),
+    "equal": Variant("equal weights", {"effective_size": 1.0}, (*WEIGHTED, "awr")),
     "std": Variant("advantages divided by their spread, not ranked", {"advantage_scale": "std"}, (*WEIGHTED, "awr")),
     "ahead": Variant(
         "advantages of a second of one driver, by V at both ends (as RECAP's)", {"advantage_steps": 50}, BY_CHUNKS

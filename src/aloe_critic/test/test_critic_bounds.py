@@ -13,8 +13,8 @@ from aloe_critic.features import compute_features
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
 from aloe_critic.replay import Replay
-from aloe_critic.returns import look_ahead, one_step, taken_over
-from aloe_critic.td import ChunkTable, data_tokens, fit_critic, least_return, new_critic, sample_bank
+from aloe_critic.returns import least_return, look_ahead, one_step, taken_over
+from aloe_critic.td import ChunkTable, data_tokens, fit_critic, new_critic, sample_bank
 from aloe_policy.config import FlowConfig
 from aloe_policy.model import FlowPolicy
 from synthetic import mixed_episode, reach_episode, small_contract
@@ -44,7 +44,7 @@ def setting(**overrides):
 )
 def test_least_return_is_never_succeeding_or_the_longest_episode_that_fails(gamma, failure_cost, least):
     _, _, table = setting()
-    assert least_return(gamma, replace(table, failure_cost=failure_cost)) == pytest.approx(least)
+    assert least_return(gamma, table.max_length, failure_cost) == pytest.approx(least)
 
 
 def test_a_new_critic_expects_nothing_unless_told_otherwise():
@@ -53,7 +53,7 @@ def test_a_new_critic_expects_nothing_unless_told_otherwise():
     with torch.no_grad():
         critic = new_critic(policy, job.hyper, table)
         assert critic(table.z[table.windows.obs], tokens(critic)).mean().item() == pytest.approx(
-            least_return(job.hyper.gamma, table), abs=0.2
+            least_return(job.hyper.gamma, table.max_length, table.failure_cost), abs=0.2
         )
         hyper = make_hyper(SMALL | {"initial_value": "middle"})
         critic = new_critic(policy, hyper, table)

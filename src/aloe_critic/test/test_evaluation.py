@@ -17,6 +17,7 @@ from aloe_critic.evaluation.estimates import Undefined, auc, estimate, pearson, 
 from aloe_critic.evaluation.plots import calibration_plot, episode_plot
 from aloe_critic.evaluation.realised import realised_returns
 from aloe_critic.evaluation.scores import Takeover
+from aloe_critic.returns import never_return
 from aloe_policy.config import FlowConfig
 from aloe_policy.critic import ChunkCritic, CriticConfig
 from aloe_policy.model import FlowPolicy
@@ -78,6 +79,14 @@ def test_a_task_that_is_never_done_is_worth_the_same_at_every_step():
     ep = reach_episode(CONTRACT, 1, steps=400, outcome=Outcome.NONE)
     returns = realised_returns(ep, gamma=0.998, max_length=400, failure_cost=195.088)
     assert set(returns) == {-1.25}  # equal, not nearly: ranks would tell them apart
+
+
+@pytest.mark.parametrize(("gamma", "length", "cost", "least"), [(0.998, 200, 120, -1.6), (0.998, 400, 200, -1.25)])
+def test_a_time_out_is_worth_no_less_than_a_critic_can_say(gamma, length, cost, least):
+    ep = reach_episode(CONTRACT, 1, steps=length, outcome=Outcome.NONE)
+    returns = realised_returns(ep, gamma=gamma, max_length=length, failure_cost=cost)
+    assert least == pytest.approx(never_return(gamma, length, cost))
+    np.testing.assert_allclose(returns, least)
 
 
 def test_returns_before_a_lost_step_are_unknown():

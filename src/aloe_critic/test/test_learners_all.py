@@ -15,10 +15,11 @@ from aloe_core.errors import AloeError
 from aloe_core.types import Observation
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
-from aloe_critic.learners import METHODS, hyper_of, method
+from aloe_critic.learners import METHODS, hyper_of, method, recap
 from aloe_critic.learners.select import imitated_rows
 from aloe_critic.loop import Loop
 from aloe_critic.replay import Replay
+from aloe_critic.returns import successors, taken_over
 from aloe_critic.trainer import publish
 from aloe_policy.runtime import load_models, load_runtime
 from synthetic import mixed_episode, reach_episode, small_contract
@@ -169,13 +170,52 @@ def test_data_that_a_method_cannot_learn_from_is_named_in_one_sentence(name, tak
 
 
 def test_a_method_has_hyperparameters_of_its_own_and_what_is_asked_for_counts_more():
-    own = hyper_of("aloe_takeover", TINY)
+    own = hyper_of("aloe_takeover", TINY, CONTRACT)
     assert (own.takeover, own.continuation, own.imitated, own.advantage_of) == ("never", "segment", "unaided", "heads")
-    asked = hyper_of("aloe_takeover", TINY | {"takeover": "bootstrap"})
+    asked = hyper_of("aloe_takeover", TINY | {"takeover": "bootstrap"}, CONTRACT)
     assert asked.takeover == "bootstrap" and asked.imitated == "unaided"
-    assert hyper_of("aloe_select", TINY) == make_hyper(TINY)
+    assert hyper_of("aloe_select", TINY, CONTRACT) == make_hyper(TINY).on(CONTRACT)
     with pytest.raises(AloeError, match="no hyperparameter 'take_over'"):
-        hyper_of("aloe_takeover", {"take_over": "never"})
+        hyper_of("aloe_takeover", {"take_over": "never"}, CONTRACT)
+
+
+def at(rate_hz, horizon=10, execute=5):
+    contract = small_contract(horizon, execute)
+    return contract.model_copy(update={"control": contract.control.model_copy(update={"rate_hz": rate_hz})})
+
+
+def test_what_counts_control_steps_means_the_same_in_time_on_every_robot():
+    for rate, execute, stride, ahead in (
+        (50, 10, 5, 50),
+        (25, 6, 2, 25),
+        (100, 20, 10, 100),
+        (5, 5, 1, 5),
+        (50, 7, 1, 50),
+    ):
+        hyper = make_hyper({}).on(at(rate, 2 * execute, execute))
+        assert (hyper.stride, hyper.recap_lookahead) == (stride, ahead)
+        assert hyper.gamma**rate == pytest.approx(0.998**50)
+    asked = make_hyper({"stride": 3, "gamma": 0.9, "recap_lookahead": 7}).on(at(25, 12, 6))
+    assert (asked.stride, asked.gamma, asked.recap_lookahead) == (3, 0.9, 7)
+    with pytest.raises(AloeError, match="stride = 6: expected at most the 5 steps"):
+        make_hyper({"stride": 6}).on(CONTRACT)
+    with pytest.raises(AloeError, match="stride = 5: continuation = 'segment' needs one that divides the 6 steps"):
+        hyper_of("aloe_takeover", {"stride": 5}, at(25, 12, 6))
+
+
+@pytest.mark.parametrize("execute", [4, 5, 6, 10])
+def test_a_correction_is_followed_to_its_end_whatever_a_chunk_executes(execute):
+    contract = at(25, 12, execute)
+    hyper = hyper_of("aloe_takeover", TINY, contract)
+    replay = Replay(contract, hyper.stride, 512)
+    replay.add(mixed_episode(contract, 0))  # a person drives from step 20 to 40
+    windows = replay.windows(gamma=1, max_length=1, failure_cost=1)
+    person = windows.source == int(Source.HUMAN)
+    goes_on = windows.discount > 0
+    assert (successors(windows)[person & goes_on] >= 0).all() and (person & goes_on).any()
+    begins = {int(windows.obs[row]) for row in person.nonzero()}
+    lost = taken_over(windows)
+    assert lost.any() and {int(row) for row in windows.next_obs[lost]} == {min(begins)}
 
 
 def test_filtered_weights_are_those_of_what_went_well_and_the_critic_still_sees_the_rest(warm):
@@ -233,9 +273,19 @@ def test_conditioned_and_gaussian_policies_are_not_continued_by_others(warm):
             method("aloe")(job)
 
 
-def test_recap_starts_from_the_first_clone_of_its_line(warm, monkeypatch):
-    from aloe_critic.learners import recap
+def test_recap_sets_its_threshold_in_each_task():
+    """All of an easy task would else count as improvements, and nothing of a hard one."""
+    easy, hard = (reach_episode(CONTRACT, seed, source=Source.POLICY) for seed in range(2))
+    job = job_of([easy, replace(hard, task="other"), replace(reach_episode(CONTRACT, 2), task="shown")])
+    windows = job.replay.windows(gamma=1, max_length=1, failure_cost=1)
+    rollout = windows.source == int(Source.POLICY)
+    advantage = torch.linspace(0, 1, len(windows)) + 10.0 * (windows.episode == 0)
+    found = recap.thresholds(job.replay, windows, advantage, rollout, 0.6)
+    expected = [advantage[windows.episode == episode].quantile(0.6).item() for episode in range(2)]
+    assert found.tolist() == pytest.approx([*expected, float("inf")])
 
+
+def test_recap_starts_from_the_first_clone_of_its_line(warm, monkeypatch):
     job, learned = learn("recap", warm)
     second = publish(warm, "recap", learned, job.hyper, CONTRACT, "v0001-bc")
     started = []
@@ -279,6 +329,25 @@ def test_every_open_choice_of_the_paper_is_a_switch_and_survives_the_checkpoint(
     load_runtime(path, CONTRACT).infer(
         Observation(0, {"top": np.zeros((32, 32, 3), np.uint8)}, np.zeros(2, np.float32), "touch")
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, True),
+        ({"gamma": 0.9}, False),
+        ({"max_length": 100}, False),
+        ({"failure_cost": 200}, False),
+        ({"max_length": 40, "failure_cost": 40}, True),
+    ],
+)
+def test_critic_of_other_units_is_not_continued(changes, kept, warm):
+    job, learned = learn("aloe", warm)
+    assert learned.reward_scale == (40, 40)
+    path = publish(warm, "aloe", learned, job.hyper, CONTRACT, "v0001-bc")
+    job, again = learn("aloe", warm, path.name, **changes)
+    assert (again.critic is job.critic) == kept
+    assert again.reward_scale == (changes.get("max_length", 40), changes.get("failure_cost", 40))
 
 
 def test_critic_of_another_kind_is_not_continued(warm):

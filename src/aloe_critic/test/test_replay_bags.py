@@ -257,7 +257,7 @@ def test_takes_that_failed_their_quality_check_are_left_out_unless_asked_for(tmp
     store = ReplayStore(tmp_path / "store", CONTRACT) if kept else None
     replay, aside = replay_of([bags], store)
     assert len(replay.episodes) == 2
-    reason = "the take failed its quality check: cameras/top: a gap of 0.4 s; --set failed_takes=true learns from it."
+    reason = "the take failed its quality check: cameras/top: a gap of 0.4 s; --set failed_takes=true uses it."
     assert aside == {str(bags / "gaps"): reason}
     seen = len(reads)
     everything = Replay(CONTRACT, 5, 64)

@@ -95,9 +95,11 @@ def test_without_a_critic_the_gate_abstains_and_may_be_told_to_refuse(folder):
     [
         ({"held_out": []}, "name folders of them"),
         ({"held_out": ["/nowhere"]}, "/nowhere: no such folder"),
+        ({"held_out": ["{learn}"]}, "learn0: held out and to learn from"),
     ],
 )
 def test_a_gate_that_cannot_judge_says_why(folder, changes, words):
+    changes = {"held_out": [name.format(learn=folder / "learn") for name in changes["held_out"]]}
     with pytest.raises(AloeError, match=words):
         train(request(folder, gate=LOOSE, **changes), lambda *event: pytest.fail(f"training began: {event}"))
 

@@ -118,6 +118,12 @@ def test_a_bag_that_a_stopped_run_learned_from_must_still_be_there(bags, tmp_pat
     wait_for(process, "cloning, head", 10)
     process.kill()
     process.wait()
+    label = next((bags / "first").glob("*.yaml"))
+    kept = label.stat().st_mtime_ns
+    os.utime(label, ns=(kept + 10**9, kept + 10**9))
+    with pytest.raises(AloeError, match="first: changed since the run that goes on learned from it; start a fresh run"):
+        train(request(bags, tmp_path / "out"))
+    os.utime(label, ns=(kept, kept))
     (bags / "first").rename(tmp_path / "elsewhere")
     demonstration(bags, "second")
     with pytest.raises(AloeError, match="learned from this bag; it is gone, start a fresh run"):

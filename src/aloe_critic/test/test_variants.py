@@ -41,11 +41,11 @@ def clone(replay, changes):
 def test_variant_runs_from_the_warm_start_that_all_share(replay, name):
     changes = variants.overrides([name], CONTRACT, replay.stride)
     method = "aloe_select" if "aloe_select" in variants.VARIANTS[name].methods else "aloe_takeover"
-    plain = hyper_of(method, TINY)
+    plain = hyper_of(method, TINY, CONTRACT)
     assert changes and all(getattr(plain, key) != value for key, value in changes.items()), "it changes something"
     warm, other = clone(replay, {}), clone(replay, changes)
     assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), other.parameters(), strict=True))
-    job = Job(CONTRACT, replay, hyper_of(method, TINY | changes), lambda *_: None, policy=other)
+    job = Job(CONTRACT, replay, hyper_of(method, TINY | changes, CONTRACT), lambda *_: None, policy=other)
     job = replace(job, warm_start=lambda: clone(replay, {}))
     learned = find_method(method)(job)
     assert learned.candidates == changes.get("candidates", 8)

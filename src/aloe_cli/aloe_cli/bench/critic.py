@@ -145,7 +145,7 @@ def _measure(
 
 def updates_per_s(models: Models, episodes: Sequence[EpisodeData], contract: RobotContract, updates: int) -> float:
     """Return TD updates a second of a new critic of the default shape on these episodes, on one core."""
-    hyper: Hyper = make_hyper({"threads": 1})
+    hyper: Hyper = make_hyper({"threads": 1}).on(contract)
     torch.set_num_threads(1)
     replay = Replay(contract, hyper.stride, models.policy.config.text_buckets)
     for episode in episodes:

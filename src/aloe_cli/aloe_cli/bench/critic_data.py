@@ -100,7 +100,7 @@ def _learn(
     *,
     seed: int,
 ) -> Path:
-    hyper = hyper_of(method, QUICK | (plan.overrides or {}) | {"threads": 1, "seed": seed})
+    hyper = hyper_of(method, QUICK | (plan.overrides or {}) | {"threads": 1, "seed": seed}, contract)
     replay = Replay(contract, hyper.stride, FlowConfig.for_contract(contract).text_buckets)
     for episode in episodes:
         replay.add(episode)

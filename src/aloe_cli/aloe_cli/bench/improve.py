@@ -184,7 +184,8 @@ def _step(
 ) -> Path:
     """Return what a method with its variants makes of the last checkpoint of a line, in a folder that has the line."""
     method, changed = variants.split(name)
-    changes = variants.overrides(changed, load_contract(contract), make_hyper(budget.overrides).stride)
+    robot = load_contract(contract)
+    changes = variants.overrides(changed, robot, make_hyper(budget.overrides).on(robot).stride)
     shutil.rmtree(root, ignore_errors=True)
     for checkpoint in line:
         shutil.copytree(checkpoint, root / checkpoint.name)

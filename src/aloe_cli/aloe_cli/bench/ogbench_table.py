@@ -87,7 +87,7 @@ def markdown(rows: Rows, facts: dict[str, Any], picture: str) -> str:
         "",
         f"Fitted on {' and '.join(sorted({row['fitted_on'] for row in rows}))}; measured on {facts['hardware']};",
         f"revision {facts['revision'][:12]}. Each run: {b['plays'] * 1001:,} steps of play data, {b['updates']:,}",
-        f"updates of policy and critic each, {b['episodes']} episodes measured.",
+        f"updates of policy and critic each (`aloe`: half as many again), {b['episodes']} episodes measured.",
         "",
         "| task | method | success (95 %) | by seed | Q separates | paper, 100,000 updates | paper, 1,000,000 |",
         "|---|---|---|---|---|---|---|",
@@ -117,12 +117,14 @@ What differs from the paper (arXiv 2507.07969):
   policies that learn all goals at once and are told which one is meant, which is another question.
 * Data: {budget["plays"] * 1001:,} steps made here by OGBench's scripted oracle with its settings for `play`; the
   released sets have 1,000,000 (single, double) and 3,000,000 (triple).
-* Updates: {budget["updates"]:,} of each; the paper's columns are its first offline point and its last.
+* Updates: {budget["updates"]:,} of the cloned policy, as many of the critic, and for `aloe` half as many again of
+  either; the paper's columns are its first offline point and its last.
 * Networks: {networks}; SiLU and no gain in layer norms, where the paper has GELU and gains. Rewards are divided by
   100 (1 / (1 - 0.99)); gradients are clipped at a norm of 1.
-* The policy is cloned before the critic is fitted, so its chunks are drawn once, {drawn} a state, and each target takes
-  the best of them by the slow copy of the critic. The paper clones and fits side by side and takes the best of 32 fresh
-  ones by the critic itself. At run time both take 32; `nstep` and `td1` too, where the paper takes 4.
+* The policy is cloned before the critic is fitted, so its chunks are drawn once, {drawn} a state (`aloe`: 8), and
+  each target takes the best of them (`aloe`: one) by the slow copy of the critic. The paper clones and fits side by
+  side and takes the best of 32 fresh ones by the critic itself. At run time both take 32; `nstep` and `td1` too,
+  where the paper takes 4.
 * `dqc` (arXiv 2512.10926): a critic of 25 actions, distilled by an expectile of 0.8 into one of 5, whose best of
   {drawn} chunks is the target; the paper backs up a quantile of 0.93 of the data's values instead.
 * `aloe`: 5 heads and their minimum, one sample in the target, the policy refitted with advantage weights, the best of 8

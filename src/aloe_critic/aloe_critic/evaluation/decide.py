@@ -14,7 +14,8 @@ from aloe_critic.evaluation.gate import Thresholds, Verdict, judge
 from aloe_critic.evaluation.report import evaluate
 from aloe_critic.evaluation.scores import Scorer, read_with_chunks
 from aloe_critic.evaluation.shadow import shadow
-from aloe_critic.replay.bags import find_bags
+from aloe_critic.replay.bags import FAILED, find_bags
+from aloe_critic.replay.check import failed_check
 from aloe_policy.runtime import Models
 
 
@@ -36,9 +37,18 @@ class Decision:
 
 
 def decide(
-    new: Models, previous: Models | None, held_out: Sequence[str], contract: RobotContract, thresholds: Thresholds
+    new: Models,
+    previous: Models | None,
+    held_out: Sequence[str],
+    contract: RobotContract,
+    thresholds: Thresholds,
+    *,
+    failed_takes: bool = False,
 ) -> Decision:
-    """Score the held-out bags with the new critic and judge; AloeError if none of them can be read."""
+    """Score the held-out bags with the new critic and judge; AloeError if none of them can be used.
+
+    Takes that failed their quality check are left out unless `failed_takes`.
+    """
     if new.critic is None:
         return Decision(Verdict((), ("no critic to judge with.",)), None)
     scorer = Scorer(new, contract)
@@ -49,6 +59,8 @@ def decide(
         try:
             with bag.local() as directory:
                 episode, chunks = read_with_chunks(Path(directory), contract)
+            if (failed := failed_check(episode)) and not failed_takes:
+                raise AloeError(f"{bag.name}: {FAILED.format(failed)}")
             scores.append(scorer.score(episode, chunks))
             episodes.append(episode)
         except AloeError as error:

@@ -9,6 +9,7 @@ import numpy as np
 from aloe_core.episode.data import EpisodeData, Outcome
 from aloe_core.episode.transitions import step_rewards
 from aloe_core.errors import AloeError
+from aloe_critic.returns import never_return
 
 Timeout = Literal["continued", "failed", "omitted"]
 _DIGITS = 9
@@ -22,26 +23,26 @@ def realised_returns(
 
     A time-out ends the recording, not the task, and critics bootstrap across it. What would have followed is taken as
 
-    * continued: the task is never done, -1 a step for ever, the least it can be worth (needs gamma < 1);
+    * continued: the task is never done, and worth what a critic gives such a state (needs gamma < 1);
     * failed: a failure at the limit, with its cost;
     * omitted: unknown, as is everything in an aborted episode and before a step whose successor was lost.
     """
     check_timeout(timeout)
     reward = step_rewards(ep, max_length=1, failure_cost=failure_cost).astype(np.float64) / max_length
     labelled = ep.terminated and ep.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-    after = 0.0
+    after, least = 0.0, -np.inf
     if not labelled:
         if ep.end != "truncated" or timeout == "omitted":
             return np.full(ep.steps, np.nan)
         if timeout == "failed":
             reward[-1] = -failure_cost / max_length
         elif gamma < 1:
-            after = -1 / (1 - gamma) / max_length
+            after = least = never_return(gamma, max_length, failure_cost)
         else:
             raise AloeError("timeout = 'continued': a return without end needs gamma < 1; choose failed or omitted.")
     returns = np.empty(ep.steps)
     for t in range(ep.steps - 1, -1, -1):
-        after = reward[t] + gamma * after
+        after = max(reward[t] + gamma * after, least)
         returns[t] = after
     if ep.breaks:
         returns[: max(ep.breaks) + 1] = np.nan

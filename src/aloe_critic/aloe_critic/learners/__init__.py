@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper, make_hyper
 from aloe_critic.job import Job, Learned
@@ -30,9 +31,9 @@ METHODS: dict[str, Callable[[Job], Learned]] = {
 OWN: dict[str, dict[str, Any]] = {"aloe_takeover": aloe.TAKEOVER}  # hyperparameters by which a method differs
 
 
-def hyper_of(name: str, overrides: dict[str, Any]) -> Hyper:
-    """Return the defaults of the method called `name` with `overrides`; AloeError as from `make_hyper`."""
-    return make_hyper(OWN.get(name, {}) | overrides)
+def hyper_of(name: str, overrides: dict[str, Any], contract: RobotContract) -> Hyper:
+    """Return the defaults of the method called `name` with `overrides`, on a robot; AloeError as of `Hyper.on`."""
+    return make_hyper(OWN.get(name, {}) | overrides).on(contract)
 
 
 def method(name: str) -> Callable[[Job], Learned]:

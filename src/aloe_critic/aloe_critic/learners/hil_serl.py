@@ -16,8 +16,9 @@ from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import demonstrations, human
 from aloe_critic.loop import Phase
 from aloe_critic.replay.drawing import drawing
+from aloe_critic.returns import least_return
 from aloe_critic.scale import kept_critic
-from aloe_critic.td import ChunkTable, CriticFit, data_tokens, least_return, new_critic, td_target
+from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic, td_target
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.gaussian import GaussianHead
 from aloe_policy.model import FlowPolicy
@@ -85,7 +86,8 @@ class SoftActorCritic:
         self.entropy = -0.5 * float(self.scored.sum())  # wanted
         self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log()])
         self.batch: dict[str, Tensor] = {}
-        self.least = least_return(job.hyper.gamma, table) if job.hyper.bounded_target else -math.inf
+        least = least_return(job.hyper.gamma, table.max_length, table.failure_cost)
+        self.least = least if job.hyper.bounded_target else -math.inf
 
     def warm_up(self) -> None:
         """Fit the critic alone: an actor that follows an untrained one is lost within a few steps."""

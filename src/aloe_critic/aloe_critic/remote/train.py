@@ -17,7 +17,7 @@ from aloe_core.contract import RobotContract, load_contract
 from aloe_core.errors import AloeError
 from aloe_critic import trainer
 from aloe_critic.hyper import Hyper
-from aloe_critic.job import Job, Learned, Progress
+from aloe_critic.job import Job, Learned, Progress, gamma_of
 from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop
@@ -42,7 +42,8 @@ def train_on_server(request: trainer.TrainRequest, progress: Progress = lambda *
     """
     start = time.monotonic()
     _check(request)
-    contract, hyper = load_contract(request.contract), hyper_of(request.method, request.overrides)
+    contract = load_contract(request.contract)
+    hyper = hyper_of(request.method, request.overrides, contract)
     mapping = load_mapping(request.server_mapping, contract) if request.server_mapping else default_mapping(contract)
     root = Path(request.checkpoint_dir)
     trainer.check_writable(root)
@@ -86,6 +87,7 @@ def _improve(
         job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
         if previous is not None:
             job.critic, job.reward_scale = previous.critic, previous.reward_scale
+            job.critic_gamma = previous.gamma
         with job.loop.signals(), trainer.ending(run):
             job.server = actor = ServerActor(job, client, mapping)
             learned = find_method(request.method)(job)
@@ -111,6 +113,7 @@ class _Previous:
         self.critic: ChunkCritic | None = None
         scale = config.get("reward_scale")
         self.reward_scale = (float(scale[0]), float(scale[1])) if scale else None
+        self.gamma = gamma_of(config)
         if config.get("critic"):
             try:
                 self.critic = ChunkCritic(CriticConfig.model_validate(config["critic"]))

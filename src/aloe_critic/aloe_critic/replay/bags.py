@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from aloe_critic.replay.view import Replay
 _CHANGES = ("size", "mtime", "mode", "ETag", "etag", "LastModified", "last_modified", "updated", "created", "md5Hash")
 
 # Why a take is left out that could be read; `failed_takes` is a hyperparameter.
-FAILED = "the take failed its quality check: {}; --set failed_takes=true learns from it."
+FAILED = "the take failed its quality check: {}; --set failed_takes=true uses it."
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def load_bags(
     contract: RobotContract,
     progress: Callable[[str, int, int, float], None] = lambda *_: None,
     store: ReplayStore | None = None,
-    only: Sequence[str] | None = None,
+    only: Mapping[str, str] | None = None,
     failed_takes: bool = False,
 ) -> dict[str, str]:
     """Index the bags in these folders; a bag that cannot be used is set aside with its reason.
 
-    With a store only bags that it does not know, or that have changed, are read. `only`: keys of the bags to take, all
-    of which must be there. Takes that failed their quality check are set aside unless `failed_takes`; a store keeps
-    them all the same. AloeError if no bag is usable.
+    With a store only bags that it does not know, or that have changed, are read. `only`: keys and signatures of the
+    bags to take, all of which must be there as they were. Takes that failed their quality check are set aside unless
+    `failed_takes`; a store keeps them all the same. AloeError if no bag is usable.
     """
     bags = find_bags(folders)
     if only is not None:
@@ -107,6 +107,9 @@ def load_bags(
         missing = [key for key in only if key not in there]
         if missing:
             raise AloeError(f"{missing[0]}: the run that goes on learned from this bag; it is gone, start a fresh run.")
+        changed = [key for key, signature in only.items() if there[key].signature != signature]
+        if changed:
+            raise AloeError(f"{changed[0]}: changed since the run that goes on learned from it; start a fresh run.")
         bags = [there[key] for key in only]
     if store is None:
         set_aside = _read_into(replay, bags, contract, progress, failed_takes)

@@ -103,7 +103,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     checkpoint = root / checkpoint.name
 
     robot = load_contract(contract)
-    changes = variants.overrides(row.variants, robot, make_hyper(budget.overrides).stride)
+    changes = variants.overrides(row.variants, robot, make_hyper(budget.overrides).on(robot).stride)
     overrides = budget.overrides | changes
     interaction, successes = 0.0, 0
     curve = [_point(row, budget, contract, checkpoint, 0.0, 0, None)]
@@ -152,7 +152,7 @@ def new_replay(contract: str, budget: Budget) -> Replay:
     """Return an empty replay of what policies see."""
     robot = load_contract(contract)
     kind = ObjectReplay if budget.observe == "objects" else Replay
-    return kind(robot, make_hyper(budget.overrides).stride, FlowConfig.for_contract(robot).text_buckets)
+    return kind(robot, make_hyper(budget.overrides).on(robot).stride, FlowConfig.for_contract(robot).text_buckets)
 
 
 def demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]:
@@ -191,7 +191,7 @@ def improve(
 ) -> Path:
     """Run one iteration of a method and return the checkpoint it published to `root`."""
     robot = load_contract(contract)
-    hyper = hyper_of(method, {"threads": 1, "seed": row.seed} | overrides)
+    hyper = hyper_of(method, {"threads": 1, "seed": row.seed} | overrides, robot)
     torch.manual_seed(hyper.seed)
     torch.set_num_threads(hyper.threads)
     job = Job(robot, replay, hyper, _progress(row, method, say))
