@@ -25,13 +25,14 @@ def advantages(
     *,
     of: Literal["pessimistic", "heads"] = "pessimistic",
 ) -> tuple[Tensor, Tensor]:
-    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy (bank [rows, n, D]), and Q_pess, each float32 [N].
+    """A = Q_pess(s, a) - mean_n Q_pess(s, a_n), a_n ~ policy (bank [rows, n, D]), and Q_pess, each float32 [N] on
+    the CPU.
 
     of heads: A is the mean over heads of the same difference of each.
     """
     a, q = [], []
     for pick in torch.arange(len(table.windows)).split(batch):
-        obs = table.windows.obs[pick]
+        obs = table.windows.obs[pick].to(table.z.device)
         z = table.z[obs]
         q_i = critic(z, data_tokens(policy, critic, table, pick)).squeeze(-1)
         v_i = critic(z, bank[obs])
@@ -41,7 +42,7 @@ def advantages(
         else:
             a.append(q_data - critic.pessimistic(v_i).mean(-1))
         q.append(q_data)
-    return torch.cat(a), torch.cat(q)
+    return torch.cat(a).cpu(), torch.cat(q).cpu()
 
 
 @torch.no_grad()
@@ -59,7 +60,7 @@ def advantages_ahead(
     for z, chunks in zip(table.z.split(batch), bank.split(batch), strict=True):
         q = critic(z, chunks)
         values.append((q.mean(0) if heads else critic.pessimistic(q)).mean(-1))
-    value = torch.cat(values)
+    value = torch.cat(values).cpu()
     steps = one_step(table.windows, stride, gamma, table.max_length)
     reward, discount, row = look_ahead(steps, max(1, round(hyper.advantage_steps / stride)), one_driver=True)
     return reward + discount * value[row] - value[table.windows.obs]

@@ -53,16 +53,16 @@ def fit_distilled(
     target = td_targets(replace(table, windows=w), bank, hyper, short_tokens)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
+    obs = w.obs.to(job.device)
     batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
-        pick = draw(hyper.critic_batch)
+        pick = draw(hyper.critic_batch).to(job.device)
         with torch.no_grad(), autocast(hyper):
             y = target(fitting.target, pick)
-        part = distributed.share(torch.arange(hyper.critic_batch))
-        pick = pick[part]
-        z = table.z[w.obs[pick]]
-        batch.update(window=pick, z=z, chunk=short_tokens[pick], long_chunk=long_tokens[pick], y=y[:, part])
+        pick, y = distributed.share(pick), distributed.share(y.T).T
+        z = table.z[obs[pick]]
+        batch.update(window=pick, z=z, chunk=short_tokens[pick], long_chunk=long_tokens[pick], y=y)
         with autocast(hyper):
             q_long = long(z, batch["long_chunk"]).squeeze(-1)
             q = critic(z, batch["chunk"]).squeeze(-1)
@@ -72,9 +72,9 @@ def fit_distilled(
     modules = {"critic": critic, "target": fitting.target}
     last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, batch, after=fitting.follow))
     with torch.no_grad(), autocast(hyper):
-        every = torch.arange(len(w)).split(4096)
+        every = torch.arange(len(w), device=job.device).split(4096)
         means = {
-            name: float(torch.cat([one(table.z[w.obs[p]], tokens[p]).mean(0).flatten() for p in every]).mean())
+            name: float(torch.cat([one(table.z[obs[p]], tokens[p]).mean(0).flatten() for p in every]).mean())
             for name, one, tokens in (("q_mean", critic, short_tokens), ("q_long_mean", long, long_tokens))
         }
     return {"critic_loss": last} | means

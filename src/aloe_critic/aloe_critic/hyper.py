@@ -21,7 +21,7 @@ class Hyper(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    device: str = "cpu"
+    device: str = "cpu"  # where networks learn: cpu, cuda or cuda:N
     threads: int = Field(0, ge=0)  # torch threads; 0 = as torch finds them (cores, OMP_NUM_THREADS)
     # Of matrix products; auto = bfloat16 where the processor has instructions for it (measured: 2.5 times as fast).
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

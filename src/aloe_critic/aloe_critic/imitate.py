@@ -60,9 +60,9 @@ def refit(policy: FlowPolicy, job: Job, examples: Examples, phase: str = "actor"
 
 def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: float, phase: str) -> float:
     """Flow matching end to end; returns the last tenth's mean loss."""
-    hyper, windows = job.hyper, examples.windows
+    hyper, windows, on = job.hyper, examples.windows, job.device
     state = job.replay.state()
-    moving = policy.state_std > STATE_FLOOR
+    moving = (policy.state_std > STATE_FLOOR).cpu()
     share = distributed.share
     newest: dict[str, Tensor] = {}
 
@@ -74,16 +74,21 @@ def fit(policy: FlowPolicy, job: Job, examples: Examples, *, steps: int, lr: flo
         drawn = share(policy.head.draw(hyper.bc_batch, state))
         pick, noise, light = share(pick), share(noise), torch.stack([share(part) for part in light])
         obs = windows.obs[pick]
-        batch = job.replay.batch(obs)
-        images = None if batch.images is None else augment(batch.images, light, hyper)
-        newest.update(window=pick, state=batch.state + noise, chunk=windows.chunk[pick])
+        batch = job.replay.batch(obs).to(on)
+        images = None if batch.images is None else augment(batch.images, light.to(on), hyper)
+        newest.update(window=pick, state=batch.state + noise.to(on), chunk=windows.chunk[pick].to(on))
         if images is not None:
             newest["images"] = images
-        batch = replace(batch, images=images, state=batch.state + noise)
+        batch = replace(batch, images=images, state=newest["state"])
         with autocast(hyper):
             z = policy.features(batch)
         return policy.flow_loss(
-            z.float(), state[obs], windows.chunk[pick], windows.plan_length[pick], said, drawn
+            z.float(),
+            state[obs].to(on),
+            newest["chunk"],
+            windows.plan_length[pick].to(on),
+            placed(said, on),
+            drawn.to(on),
         ).mean()
 
     policy.train()
@@ -114,19 +119,22 @@ def fit_head(
     The flow needs far more samples of noise and time than the encoder needs pictures (measured: 0.57 to 0.97 success
     from the same 30 demonstrations), and without the encoder a sample costs a tenth.
     """
-    hyper, windows, state = job.hyper, examples.windows, job.replay.state()
+    hyper, windows, state, on = job.hyper, examples.windows, job.replay.state(), job.device
     batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
         pick, said = examples.draw(hyper.head_batch)
-        drawn = distributed.share(policy.head.draw(hyper.head_batch, z))
+        drawn = distributed.share(policy.head.draw(hyper.head_batch, state)).to(on)
         blur = distributed.share(torch.randn(hyper.head_batch, z.shape[1])) if hyper.feature_noise else None
         pick = distributed.share(pick)
         obs = windows.obs[pick]
-        seen = z[obs] if blur is None else z[obs] + hyper.feature_noise * blur
-        batch.update(window=pick, z=seen, state=state[obs], chunk=windows.chunk[pick])
+        seen = z[obs.to(on)]
+        if blur is not None:
+            seen = seen + hyper.feature_noise * blur.to(on)
+        batch.update(window=pick, z=seen, state=state[obs].to(on), chunk=windows.chunk[pick].to(on))
+        length, told = windows.plan_length[pick].to(on), placed(said, on)
         with autocast(hyper):
-            error = policy.flow_loss(seen, batch["state"], batch["chunk"], windows.plan_length[pick], said, drawn)
+            error = policy.flow_loss(seen, batch["state"], batch["chunk"], length, told, drawn)
         return error.mean()
 
     policy.head.train()
@@ -147,6 +155,11 @@ def fit_head(
     )
     policy.head.eval()
     return result
+
+
+def placed(said: Tensor | int, device: torch.device) -> Tensor | int:
+    """Return what is said of each example where the policy is."""
+    return said.to(device) if isinstance(said, Tensor) else said
 
 
 def augment(images: Tensor, light: Tensor, hyper: Hyper) -> Tensor:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from aloe_core.checkpoint import read_manifest
 from aloe_core.contract import RobotContract
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper
 from aloe_critic.judged import Judged
 from aloe_critic.loop import Loop, Progress
+from aloe_critic.precision import device_of
 from aloe_critic.replay import Replay
 from aloe_policy.critic import ChunkCritic
 from aloe_policy.model import FlowPolicy
@@ -40,10 +43,12 @@ class Job:
 
     def __post_init__(self) -> None:
         self.loop = self.loop or Loop(self.progress)
+        self.device = device_of(self.hyper)
 
     def start_from(self, models: Models) -> None:
         """Improve the policy of a loaded checkpoint, and go on with its critic."""
-        self.policy, self.critic = models.policy, models.critic
+        self.policy = models.policy.to(self.device)
+        self.critic = models.critic.to(self.device) if models.critic is not None else None
         scale = models.config.get("reward_scale")
         self.reward_scale = (float(scale[0]), float(scale[1])) if scale else None  # type: ignore[index]
         self.critic_gamma = gamma_of(models.config)
@@ -71,7 +76,7 @@ class Job:
         """Return a copy of the policy before any improvement; AloeError if it is not known or not there."""
         if self.warm_start is None:
             raise AloeError(f"Method {method} starts from the cloned policy: train it with --method bc first.")
-        return self.warm_start()
+        return self.warm_start().to(self.device)
 
     def policy_to_refit(self, method: str) -> FlowPolicy:
         """Return the weights that an improvement starts from, as `refit_from` says."""
@@ -88,6 +93,13 @@ class Learned:
     candidates: int  # chunks to sample on the robot
     reward_scale: tuple[float, float] | None = None
     metrics: dict[str, object] = field(default_factory=dict)
+
+    def cpu(self) -> Learned:
+        """Bring the networks back to the CPU, where they are judged and saved."""
+        for network in (self.policy, self.critic):
+            if isinstance(network, nn.Module):
+                network.cpu()
+        return self
 
 
 def gamma_of(config: Mapping[str, object]) -> float | None:

@@ -1,10 +1,27 @@
-"""Where bfloat16 is used: in encoders, critics and heads, on processors that have instructions for it."""
+"""Where networks learn, and where in bfloat16: encoders, critics and heads, if there are instructions for it."""
 
 from __future__ import annotations
 
 import torch
 
+from aloe_core.errors import AloeError
 from aloe_critic.hyper import Hyper
+
+
+def device_of(hyper: Hyper) -> torch.device:
+    """Return where networks and what they are fitted to are; AloeError if there is no such device.
+
+    What is drawn and counted stays on the CPU, and so does what a run keeps.
+    """
+    try:
+        device = torch.device(hyper.device)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise AloeError(f"device = {hyper.device!r}: expected cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise AloeError(f"device = {hyper.device!r}: PyTorch finds {torch.cuda.device_count()} GPUs here.")
+    return device
 
 
 def autocast(hyper: Hyper) -> torch.autocast:

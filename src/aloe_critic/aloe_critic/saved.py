@@ -19,7 +19,7 @@ from aloe_core.errors import AloeError
 from aloe_critic.distributed import is_chief
 from aloe_critic.sharding import whole
 
-_OPTIMIZER, _RNG = "optimizer/", "rng/torch"
+_OPTIMIZER, _RNG, _GPU_RNG = "optimizer/", "rng/torch", "rng/cuda"
 
 
 def save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None, facts: Any) -> None:
@@ -37,6 +37,8 @@ def save(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Op
     if not is_chief():
         return
     tensors[_RNG] = torch.get_rng_state()
+    if torch.cuda.is_initialized():
+        tensors[_GPU_RNG] = torch.cuda.get_rng_state()
     header = {"facts": facts, "groups": groups, "numpy": _numpy_state(), "python": _python_state()}
     part = path.with_suffix(".partial")
     # Copies: safetensors refuses tensors that share memory.
@@ -58,6 +60,8 @@ def restore(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
     if optimizer is not None:
         _restore_optimizer(path, optimizer, tensors, header["groups"])
     torch.set_rng_state(tensors[_RNG])
+    if _GPU_RNG in tensors and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(tensors[_GPU_RNG])
     kind, keys, position, has_gauss, gauss = header["numpy"]
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
     version, state, gauss_next = header["python"]

@@ -30,7 +30,7 @@ class ChunkTable:
     """Windows with their frozen features: all a critic or a policy head needs."""
 
     windows: Windows
-    z: Tensor  # float32 [rows, Z]
+    z: Tensor  # float32 [rows, Z], where networks learn; all else is on the CPU
     state: Tensor  # float32 [rows, J]
     max_length: float  # control steps by which the windows' rewards are divided
     failure_cost: float  # C_fail, control steps
@@ -58,7 +58,7 @@ def new_critic(policy: Judged, hyper: Hyper, table: ChunkTable, **changes: objec
     """Return an untrained critic that sees actions in the scale of the data."""
     critic = ChunkCritic(critic_config(policy, hyper, **changes))
     w = table.windows
-    anchor = table.state[w.obs] * policy.relative
+    anchor = table.state[w.obs] * policy.relative.cpu()
     for one in (critic, critic.long):
         if one is None:
             continue
@@ -67,7 +67,7 @@ def new_critic(policy: Judged, hyper: Hyper, table: ChunkTable, **changes: objec
         one.action_std.copy_(knots.std(0).clamp_min(0.005))
         if hyper.initial_value == "never":
             torch.nn.init.constant_(one.out.bias, least_return(hyper.gamma, table.max_length, table.failure_cost))
-    return critic
+    return critic.to(table.z.device)
 
 
 def aggregate(q: Tensor, how: str) -> Tensor:
@@ -95,23 +95,25 @@ def sample_bank(policy: FlowPolicy, critic: ChunkCritic, table: ChunkTable, hype
     The policy stands still while the critic is fitted, so its chunks are drawn once and not at every step.
     """
     parts = []
-    for z, state in zip(table.z.split(_ROWS), table.state.split(_ROWS), strict=True):
+    for z, near in zip(table.z.split(_ROWS), table.state.split(_ROWS), strict=True):
+        state = near.to(z.device)
         with autocast(hyper):
             knots = policy.sample_knots(z, n).float()
         chunks = policy.decode_actions(knots, state)
-        length = torch.full((z.shape[0],), critic.config.steps)
+        length = torch.full((z.shape[0],), critic.config.steps, device=z.device)
         parts.append(critic.encode(chunks, state * policy.relative, length))
     return torch.cat(parts)
 
 
 def data_tokens(policy: Judged, critic: ChunkCritic, table: ChunkTable, pick: Tensor | None = None) -> Tensor:
     """Replayed chunks of windows `pick` (None = all) as critic tokens [B, 1, D], with the length that ran."""
-    w = table.windows
+    w, device = table.windows, table.z.device
     pick = torch.arange(len(w)) if pick is None else pick
-    anchor = table.state[w.obs[pick]] * policy.relative
+    anchor = table.state[w.obs[pick]].to(device) * policy.relative.to(device)
     # A critic of longer chunks is told how far their source really went on, beyond the prefix of the transition.
     ran = w.plan_length if critic.config.steps > policy.config.execute else w.length
-    return critic.encode(w.chunk[pick][:, None], anchor, ran[pick].clamp_max(critic.config.steps))
+    length = ran[pick].clamp_max(critic.config.steps).to(device)
+    return critic.encode(w.chunk[pick][:, None].to(device), anchor, length)
 
 
 class CriticFit:
@@ -134,7 +136,7 @@ class CriticFit:
         torch._foreach_lerp_(*self._pairs, self.hyper.tau)
 
 
-Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] -> y [1 or K, B]
+Target = Callable[[ChunkCritic, Tensor], Tensor]  # target network, windows [B] where it is -> y [1 or K, B]
 
 
 def fit_q(
@@ -154,21 +156,22 @@ def fit_q(
     rows = torch.arange(len(w)) if rows is None else rows
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, rows)
+    obs = w.obs.to(job.device)
     batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
-        pick = draw(hyper.critic_batch)
+        pick = draw(hyper.critic_batch).to(job.device)
         with torch.no_grad(), autocast(hyper):
             y = target(fitting.target, pick)
-        part = distributed.share(torch.arange(hyper.critic_batch))
-        batch.update(window=pick[part], z=table.z[w.obs[pick[part]]], chunk=executed[pick[part]], y=y[:, part])
+        pick, y = distributed.share(pick), distributed.share(y.T).T
+        batch.update(window=pick, z=table.z[obs[pick]], chunk=executed[pick], y=y)
         return fitting.loss(batch["z"], batch["chunk"], batch["y"])
 
     optimizer = torch.optim.AdamW([p for p in critic.parameters() if p.requires_grad], lr=hyper.critic_lr, fused=True)
     modules = {"critic": critic, "target": fitting.target}
     last = job.loop.run(Phase(phase, modules, optimizer, steps, loss, hyper.clip, batch, after=fitting.follow))
     with torch.no_grad(), autocast(hyper):
-        q = torch.cat([critic(table.z[w.obs[p]], executed[p]).mean(0).flatten() for p in rows.split(4096)])
+        q = torch.cat([critic(table.z[obs[p]], executed[p]).mean(0).flatten() for p in rows.to(job.device).split(4096)])
     return {"critic_loss": last, "q_mean": float(q.mean())}
 
 
@@ -192,30 +195,32 @@ def td_targets(table: ChunkTable, bank: Tensor, hyper: Hyper, executed: Tensor) 
 
     `executed` [N, 1, D]: data_tokens of the same critic.
     """
-    w = table.windows
+    w, device = table.windows, table.z.device
+    next_obs, reward, discount = (t.to(device) for t in (w.next_obs, w.reward, w.discount))
     everything = hyper.target_samples >= bank.shape[1]
     least = least_return(hyper.gamma, table.max_length, table.failure_cost)
-    lost = taken_over(w) if hyper.takeover == "never" else None
+    lost = taken_over(w).to(device) if hyper.takeover == "never" else None
     going_on = None
     if hyper.continuation == "segment":
-        following = successors(w)
+        after_it = successors(w)
         human = w.source == int(Source.HUMAN)
-        going_on = human & (following >= 0) & human[following.clamp_min(0)]
+        going_on = (human & (after_it >= 0) & human[after_it.clamp_min(0)]).to(device)
+        following = after_it.to(device)
 
     def target(network: ChunkCritic, pick: Tensor) -> Tensor:
-        after = w.next_obs[pick]
+        after = next_obs[pick]
         if everything:
             chunks = bank[after]
         else:
-            drawn = torch.randint(bank.shape[1], (len(pick), hyper.target_samples))
+            drawn = torch.randint(bank.shape[1], (len(pick), hyper.target_samples)).to(device)
             chunks = bank[after[:, None], drawn]
         if going_on is not None:
             same = going_on[pick]
             chunks[same] = executed[following[pick[same]]].expand(-1, chunks.shape[1], -1)
         next_q = network(table.z[after], chunks)
-        y = td_target(w.reward[pick], w.discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
+        y = td_target(reward[pick], discount[pick], next_q, target=hyper.target, pick=hyper.target_pick)
         if lost is not None:
-            y = torch.where(lost[pick], w.reward[pick] + w.discount[pick] * least, y)
+            y = torch.where(lost[pick], reward[pick] + discount[pick] * least, y)
         return y.clamp(least, 0.0) if hyper.bounded_target else y
 
     return target

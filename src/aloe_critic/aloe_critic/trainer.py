@@ -30,6 +30,7 @@ from aloe_critic.learners import hyper_of
 from aloe_critic.learners import method as find_method
 from aloe_critic.loop import Loop, Stopped
 from aloe_critic.monitor import Monitor, find_tracker
+from aloe_critic.precision import device_of
 from aloe_critic.replay import Replay, ReplayStore, load_bags
 from aloe_critic.replay.bags import FAILED, find_bags
 from aloe_critic.run import Run
@@ -91,6 +92,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
     learn = find_method(request.method)
     contract = load_contract(request.contract)
     hyper = hyper_of(request.method, request.overrides, contract)
+    device_of(hyper)
     root = Path(request.checkpoint_dir)
     check_writable(root)
     _check_gate(request)
@@ -121,7 +123,7 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             if init:
                 job.start_from(init)
             with job.loop.signals(), ending(run):
-                learned = learn(job)
+                learned = learn(job).cpu()
         learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
         path = root / run.path.name
         if distributed.is_chief():
@@ -282,7 +284,7 @@ def _config(learned: Learned, hyper: Hyper) -> dict[str, object]:
 
 
 def _save(module: torch.nn.Module, path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
 def check_writable(root: Path) -> None:
@@ -300,6 +302,8 @@ def seed_everything(hyper: Hyper) -> None:
     random.seed(hyper.seed)
     if hyper.threads:
         torch.set_num_threads(hyper.threads)
+    if hyper.precision != "float32":
+        torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing changes on a CPU
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,6 +27,11 @@ class Bins:
         self.centers = (self.edges[1:] + self.edges[:-1]) / 2
         self.how = how
 
+    def to(self, device: torch.device) -> Bins:
+        """Move to where what is spread is."""
+        self.edges, self.centers = self.edges.to(device), self.centers.to(device)
+        return self
+
     def spread(self, returns: Tensor) -> Tensor:
         """Returns [B] -> probabilities [B, bins]; beyond the range they count as at its end."""
         inside = returns.clamp(float(self.centers[0]), float(self.centers[-1]))[:, None]
@@ -61,9 +66,11 @@ class ValueNet(nn.Sequential):
 def fit_values(
     job: Job, windows: Windows, z: Tensor, returns: Tensor, rows: Tensor, bins: Bins
 ) -> tuple[Tensor, float]:
-    """Fit V on the returns [N] of windows `rows`; return V at every observation row of z [R, Z], [R], and the loss."""
+    """Fit V on the returns [N] of windows `rows`; return V at every observation row of z [R, Z], [R] on the CPU,
+    and the loss."""
     hyper = job.hyper
-    net = ValueNet(z.shape[1], hyper.value_width, len(bins.centers))
+    net = ValueNet(z.shape[1], hyper.value_width, len(bins.centers)).to(job.device)
+    bins.to(job.device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=hyper.value_lr, weight_decay=hyper.value_decay, fused=True)
 
     draw = drawing(job.replay, windows, hyper, rows)
@@ -71,9 +78,9 @@ def fit_values(
 
     def loss(_step: int) -> Tensor:
         pick = distributed.share(draw(hyper.critic_batch))
-        batch.update(window=pick, z=z[windows.obs[pick]], returns=returns[pick])
+        batch.update(window=pick, z=z[windows.obs[pick].to(job.device)], returns=returns[pick].to(job.device))
         return bins.loss(net(batch["z"]), batch["returns"]).mean()
 
     last = job.loop.run(Phase("value", {"value": net}, optimizer, hyper.value_steps, loss, hyper.clip, batch))
     with torch.no_grad():
-        return torch.cat([bins.mean(net(part)) for part in z.split(4096)]), last
+        return torch.cat([bins.mean(net(part)) for part in z.split(4096)]).cpu(), last

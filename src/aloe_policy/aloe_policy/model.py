@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,11 @@ class ObsBatch:
     state: Tensor  # float32 [B, J]
     text: Tensor  # int64 [B, words]
     objects: Tensor | None = None  # float32 [B, P]
+
+    def to(self, device: torch.device) -> ObsBatch:
+        """Return the same observations on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return ObsBatch(**{name: t if t is None else t.to(device) for name, t in moved.items()})
 
 
 class FlowPolicy(nn.Module):

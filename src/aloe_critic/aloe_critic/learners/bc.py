@@ -32,6 +32,7 @@ def learn(job: Job) -> Learned:
         return Learned(job.server.policy, None, 1, None, {"bc_loss": loss, "bc_windows": len(rows)})
     hyper = job.hyper
     policy = job.needs_policy("bc") if job.policy else new_policy(job.contract, hyper, job.replay, windows, rows)
+    policy.to(job.device)
     examples = Examples(windows, rows)
     fit(policy, job, examples, steps=hyper.bc_steps, lr=hyper.bc_lr, phase="cloning")
     z = compute_features(policy, job.replay)

@@ -36,7 +36,7 @@ def learn(job: Job) -> Learned:
     if start is None:
         raise AloeError("Method hil_serl uses the features of a policy: train one with --method bc first.")
     fresh = start.config.head != "gaussian"
-    policy = gaussian(start) if fresh else start
+    policy = gaussian(start).to(job.device) if fresh else start
     critic, scale = kept_critic(job, policy, heads=hyper.serl_heads)
     windows = job.replay.windows(gamma=hyper.gamma, max_length=scale[0], failure_cost=scale[1])
     prior = human(windows).nonzero().squeeze(1)
@@ -77,6 +77,7 @@ class SoftActorCritic:
         assert isinstance(policy.head, GaussianHead)
         self.job, self.policy, self.critic, self.table = job, policy, critic, table
         self.head = policy.head
+        self.on = job.device
         self.draw = drawing(job.replay, table.windows, job.hyper, rows, human_share=job.hyper.human_share or 0.5)
         self.executed = data_tokens(policy, critic, table)
         self.fitting = CriticFit(critic, job.hyper)
@@ -84,7 +85,7 @@ class SoftActorCritic:
         used = policy.interpolation[: critic.config.steps].sum(0) > 0
         self.scored = used[:, None].expand(-1, policy.config.action_dim).flatten().float()
         self.entropy = -0.5 * float(self.scored.sum())  # wanted
-        self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log()])
+        self.temperature = nn.ParameterList([torch.tensor(job.hyper.serl_temperature).log().to(self.on)])
         self.batch: dict[str, Tensor] = {}
         least = least_return(job.hyper.gamma, table.max_length, table.failure_cost)
         self.least = least if job.hyper.bounded_target else -math.inf
@@ -145,8 +146,10 @@ class SoftActorCritic:
         pick = self.draw(self.job.hyper.critic_batch)
         here = self.table.windows.obs[pick]
         log_density, tokens = self.act(here)
+        here = here.to(self.on)
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
-        q = self.critic.pessimistic(functional_call(self.critic, frozen, (self.table.z[here], tokens))).squeeze(-1)
+        # The mean of the heads, as in RLPD's and SERL's code; the least of them is for targets.
+        q = functional_call(self.critic, frozen, (self.table.z[here], tokens)).mean(0).squeeze(-1)
         alpha = self.temperature[0].exp()
         actor_loss = (alpha.detach() * log_density - q).mean()
         temperature_loss = -(alpha * (log_density.detach() + self.entropy)).mean()
@@ -155,29 +158,33 @@ class SoftActorCritic:
     def critic_loss(self, pick: Tensor) -> Tensor:
         """Regression of windows `pick` on r + discount Q(s', a'), a' a fresh chunk of the actor."""
         w, z = self.table.windows, self.table.z
-        after = w.next_obs[pick]
+        after, reward, discount = (t[pick].to(self.on) for t in (w.next_obs, w.reward, w.discount))
         with torch.no_grad():
-            _, tokens = self.act(after)
-            y = td_target(w.reward[pick], w.discount[pick], self.fitting.target(z[after], tokens))
-        self.batch.update(window=pick, z=z[w.obs[pick]], chunk=self.executed[pick], y=y.clamp(self.least, 0.0))
+            _, tokens = self.act(w.next_obs[pick])
+            y = td_target(reward, discount, self.fitting.target(z[after], tokens))
+        here = pick.to(self.on)
+        self.batch.update(
+            window=pick, z=z[w.obs[pick].to(self.on)], chunk=self.executed[here], y=y.clamp(self.least, 0.0)
+        )
         return self.fitting.loss(self.batch["z"], self.batch["chunk"], self.batch["y"])
 
     def act(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh chunks at observation rows: log density of their scored knots [B], critic tokens [B, 1, D]."""
-        z, state = self.table.z[rows], self.table.state[rows]
-        x, log_density = self.head.rsample(z, self.head.draw(len(rows), z))
+        state = self.table.state[rows].to(self.on)
+        z = self.table.z[rows.to(self.on)]
+        x, log_density = self.head.rsample(z, self.head.draw(len(rows), self.table.state).to(self.on))
         chunks = self.policy.decode_actions(x.view(len(rows), 1, self.policy.knots, -1), state)
-        length = torch.full((len(rows),), self.critic.config.steps)
+        length = torch.full((len(rows),), self.critic.config.steps, device=self.on)
         tokens = self.critic.encode(chunks, state * self.policy.relative, length)
         return (log_density * self.scored).sum(-1), tokens
 
     def imitation(self, pick: Tensor) -> Tensor:
         """Error of cloning: of knots that the critic does not see, and with less weight of a person's that it sees."""
         w, obs = self.table.windows, self.table.windows.obs[pick]
-        data = self.policy.encode_actions(w.chunk[pick], self.table.state[obs])
-        ran = (self.policy.rows[None] < w.plan_length[pick][:, None])[..., None].expand_as(data).flatten(1)
-        person = (w.source[pick] == int(Source.HUMAN)).float()[:, None]
-        z = self.table.z[obs]
+        data = self.policy.encode_actions(w.chunk[pick].to(self.on), self.table.state[obs].to(self.on))
+        ran = (self.policy.rows[None] < w.plan_length[pick].to(self.on)[:, None])[..., None].expand_as(data).flatten(1)
+        person = (w.source[pick] == int(Source.HUMAN)).float()[:, None].to(self.on)
+        z = self.table.z[obs.to(self.on)]
         unseen = self.head.loss(z, data.flatten(1), ran * (1 - self.scored)).mean()
         return (
             unseen

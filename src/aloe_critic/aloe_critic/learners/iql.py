@@ -31,14 +31,16 @@ def learn(job: Job) -> Learned:
     rows = driven_rows(windows, "iql")
     table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), *scale)
     critic = critic or new_critic(policy, hyper, table)
-    value = ValueNet(policy.feature_dim, hyper.critic_width, 1)
+    value = ValueNet(policy.feature_dim, hyper.critic_width, 1).to(job.device)
     nn.init.constant_(value[-1].bias, float(critic.out.bias.detach().mean()))  # type: ignore[arg-type]  # both begin alike
     metrics: dict[str, object] = {"windows": len(windows)}
     metrics["critic_loss"] = fit_q_and_v(critic, value, policy, table, job, hyper.critic_steps, "critic and value")
 
     with torch.no_grad():
-        q = critic.pessimistic(critic(table.z[windows.obs], data_tokens(policy, critic, table))).squeeze(-1)
-        advantage = (q - value(table.z[windows.obs]).squeeze(-1))[rows]
+        z = table.z[windows.obs.to(job.device)]
+        q = critic.pessimistic(critic(z, data_tokens(policy, critic, table))).squeeze(-1)
+        advantage = (q - value(z).squeeze(-1)).cpu()[rows]
+        q = q.cpu()
     exponent = advantage.div(advantage.std().clamp_min(1e-6)).mul(hyper.iql_beta).clamp_max(math.log(hyper.iql_cap))
     weight = (exponent - exponent.max()).exp()  # windows are drawn in proportion: a common factor changes nothing
     metrics |= shares(weight, advantage, windows.source[rows]) | value_metrics(q, windows)
@@ -60,13 +62,14 @@ def fit_q_and_v(
     executed = data_tokens(policy, critic, table)
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
+    obs, after, reward, discount = (t.to(job.device) for t in (w.obs, w.next_obs, w.reward, w.discount))
     batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
-        pick = draw(hyper.critic_batch)
-        z, tokens = table.z[w.obs[pick]], executed[pick]
+        pick = draw(hyper.critic_batch).to(job.device)
+        z, tokens = table.z[obs[pick]], executed[pick]
         with torch.no_grad():
-            y = w.reward[pick] + w.discount[pick] * value(table.z[w.next_obs[pick]]).squeeze(-1)
+            y = reward[pick] + discount[pick] * value(table.z[after[pick]]).squeeze(-1)
             q = critic.pessimistic(fitting.target(z, tokens)).squeeze(-1)
         batch.update(window=pick, z=z, chunk=tokens, y=y, q=q)
         v_loss = expectile_loss(q - value(z).squeeze(-1), hyper.iql_expectile).mean()

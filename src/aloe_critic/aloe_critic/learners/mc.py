@@ -23,5 +23,5 @@ def regress(
     """Fit Q_i on Monte Carlo returns."""
     cut = one_step(table.windows, job.replay.stride, job.hyper.gamma, table.max_length)
     returns, known = known_returns(cut, "mc")
-    executed = data_tokens(policy, critic, table)
-    return fit_q(critic, table, job, lambda _network, pick: returns[pick][None], executed, steps, phase, known)
+    executed, y = data_tokens(policy, critic, table), returns.to(job.device)
+    return fit_q(critic, table, job, lambda _network, pick: y[pick][None], executed, steps, phase, known)

@@ -27,7 +27,7 @@ def learn(job: Job) -> Learned:
     improvements; the person's always are. On the robot samples are guided towards improvements.
     """
     hyper = job.hyper
-    policy = conditioned(job.needs_warm_start("recap"), hyper.recap_guidance)
+    policy = conditioned(job.needs_warm_start("recap"), hyper.recap_guidance).to(job.device)
     max_length, failure_cost = reward_scale(job.replay, hyper)
     windows = job.replay.windows(gamma=1.0, max_length=max_length, failure_cost=failure_cost)
     steps = one_step(windows, job.replay.stride, 1.0, max_length)

@@ -71,11 +71,11 @@ class ServerActor:
         """[rows, Z]: of a trunk that no step changes, so they are asked for once."""
         ask = lambda _rows, obs: self._client.features(obs)  # noqa: E731
         self._features = self._kept("features", lambda: self._ask_all("features", ask))
-        return self._features
+        return self._features.to(self._job.device)
 
     def bank(self, critic: ChunkCritic, table: ChunkTable, n: int) -> Tensor:
         """Tokens [rows, n, D] of n chunks at every row."""
-        state, seed = table.state, self._job.hyper.seed
+        state, seed, device = table.state, self._job.hyper.seed, self._job.device
 
         def tokens(rows: Tensor, obs: Observations) -> np.ndarray:
             given = self._client.sample(obs, n, seed + int(rows[0]))
@@ -84,11 +84,12 @@ class ServerActor:
             chunks = np.stack(
                 [[self._translator.positions(c, s, who) for c in g] for g, s in zip(given, near, strict=True)]
             )
-            length = torch.full((len(rows),), critic.config.steps)
-            return critic.encode(torch.from_numpy(chunks), state[rows] * self.policy.relative, length).numpy()
+            length = torch.full((len(rows),), critic.config.steps, device=device)
+            anchor = (state[rows] * self.policy.relative).to(device)
+            return critic.encode(torch.from_numpy(chunks).to(device), anchor, length).cpu().numpy()
 
         name = "bank_new" if self._improved else "bank"
-        return self._kept(name, lambda: self._ask_all("chunks of the policy", tokens))
+        return self._kept(name, lambda: self._ask_all("chunks of the policy", tokens)).to(device)
 
     def improve(self, examples: Examples) -> tuple[Tensor, float]:
         """Take the steps that the server does not have behind it yet; the features stay what they were, or empty."""
@@ -109,7 +110,7 @@ class ServerActor:
             if job.loop.stopping and self._steps < steps:
                 raise Stopped(f"Training stopped at step {self._steps} of {steps} of {PHASE}, which the server keeps.")
         self._improved = True
-        return self._features, _mean(recent)
+        return self._features.to(job.device), _mean(recent)
 
     def save(self, learned: Learned, method: str, critic_config: dict[str, Any]) -> tuple[str, str]:
         """Have the policy saved with the critic beside it; return the version and its folder on the server."""

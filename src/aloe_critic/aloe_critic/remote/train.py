@@ -87,10 +87,12 @@ def _improve(
         job = Job(contract, replay, hyper, progress, loop=Loop(progress, run.path, monitor))
         if previous is not None:
             job.critic, job.reward_scale = previous.critic, previous.reward_scale
+            if job.critic is not None:
+                job.critic.to(job.device)
             job.critic_gamma = previous.gamma
         with job.loop.signals(), trainer.ending(run):
             job.server = actor = ServerActor(job, client, mapping)
-            learned = find_method(request.method)(job)
+            learned = find_method(request.method)(job).cpu()
             learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
             beside = {"relative": actor.policy.relative.tolist(), "mapping": request.server_mapping}
             version, folder = actor.save(learned, request.method, _critic(learned) | beside)
