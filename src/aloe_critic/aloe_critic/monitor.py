@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -54,6 +55,12 @@ class Monitor:
         self._writer.add_scalar(name, value, step)
         if self._tracker is not None:
             self._tracker.scalar(name, value, step)
+
+    def figures(self, metrics: Mapping[str, object], step: int) -> None:
+        """Add what an iteration came to, one point each; what is no number is left to the checkpoint's manifest."""
+        for name, value in metrics.items():
+            if isinstance(value, (int, float)):
+                self.scalar(f"figures/{name}", float(value), step)
 
     def text(self, name: str, words: str) -> None:
         """Note something."""

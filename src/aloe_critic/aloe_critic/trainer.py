@@ -124,7 +124,9 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
                 job.start_from(init)
             with job.loop.signals(), ending(run):
                 learned = learn(job).cpu()
-        learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
+            learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
+            if monitor is not None:
+                monitor.figures(learned.metrics, int(run.path.name[1:5]))
         path = root / run.path.name
         if distributed.is_chief():
             with ending(run):

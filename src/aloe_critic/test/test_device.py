@@ -7,7 +7,7 @@ import torch
 
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
-from aloe_critic.learners import METHODS, method
+from aloe_critic.learners import METHODS, OWN, method
 from aloe_critic.precision import device_of
 from aloe_critic.trainer import publish
 from aloe_policy.runtime import load_models
@@ -31,7 +31,7 @@ def warm(tmp_path_factory):
 
 
 def learn(name, warm, device):
-    job = job_of(episodes(), device=device, **SWITCHES.get(name, {}))
+    job = job_of(episodes(), device=device, **(OWN.get(name, {}) | SWITCHES.get(name, {})))
     job.start_from(load_models(warm / "v0001-bc", CONTRACT))
     if name == "bc":
         job.policy = None

@@ -15,7 +15,7 @@ from aloe_core.errors import AloeError
 from aloe_core.types import Observation
 from aloe_critic.hyper import make_hyper
 from aloe_critic.job import Job
-from aloe_critic.learners import METHODS, hyper_of, method, recap
+from aloe_critic.learners import METHODS, OWN, hyper_of, method, recap
 from aloe_critic.learners.select import imitated_rows
 from aloe_critic.loop import Loop
 from aloe_critic.replay import Replay
@@ -75,7 +75,7 @@ def warm(tmp_path_factory):
 
 
 def learn(name, warm, start="v0001-bc", **overrides):
-    job = job_of(episodes(), **overrides)
+    job = job_of(episodes(), **(OWN.get(name, {}) | overrides))
     job.start_from(load_models(warm / start, CONTRACT))
     return job, method(name)(job)
 
@@ -128,6 +128,32 @@ def test_every_phase_keeps_its_batch_for_whoever_looks_into_a_bad_step(name, war
     sizes = {job.hyper.bc_batch, job.hyper.head_batch, job.hyper.critic_batch}
     assert phases and all({"window"} < set(phase.batch) for phase in phases)
     assert {len(phase.batch["window"]) for phase in phases} <= sizes
+
+
+# Three steps of each phase from seed 0 in float32. A change of these is a change of what is learned: say so where you
+# make it, and why.
+GOLDEN = {
+    "bc": {"bc_loss": 2.53153},
+    "filtered_bc": {"actor_loss": 7.33204},
+    "hg_dagger": {"actor_loss": 5.442},
+    "awr": {"value_loss": 5.57655, "beta": 0.6161, "advantage_human": 0.51871, "actor_loss": 4.57881},
+    "recap": {"value_loss": 5.25815, "threshold": 0.17948, "positive": 0.7, "actor_loss": 2.97079},
+    "aloe": {"critic_loss": 3.96636, "q_mean": -2.02803, "advantage_human": 0.01563, "actor_loss": 3.69783},
+    "aloe_takeover": {"beta": 0.57935, "effective_size": 0.19667, "advantage_human": -0.02052, "actor_loss": 1.97068},
+    "iql": {"critic_loss": 2.61353, "advantage_human": -0.41213, "actor_loss": 2.25643},
+    "mc": {"critic_loss": 8.26555, "q_mean": -2.00446, "actor_loss": 3.0454, "critic_loss_new_policy": 11.49453},
+    "qc": {"actor_loss": 9.03793, "critic_loss": 1.58603, "q_mean": -1.9479},
+    "hil_serl": {"loss": 14.66287, "temperature": 0.00999},
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_seeded_run_is_what_it_was(name, tmp_path):
+    job = job_of(episodes(), precision="float32")
+    publish(tmp_path, "bc", method("bc")(job), job.hyper, CONTRACT, "")
+    _, learned = learn(name, tmp_path, precision="float32")
+    found = {key: learned.metrics[key] for key in GOLDEN[name]}
+    assert found == pytest.approx(GOLDEN[name], rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("bc", "hil_serl")])

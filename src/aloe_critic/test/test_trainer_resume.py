@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +138,9 @@ def test_curves_are_there_for_tensorboard_and_an_ended_run_leaves_nothing_else(b
     folder = tmp_path / "out" / ".runs" / "v0001-bc"
     assert [file.name.split(".")[0] for file in folder.iterdir()] == ["events"]
     events = EventAccumulator(str(folder)).Reload()
-    assert set(events.Tags()["scalars"]) == {"loss/cloning", "loss/cloning, head"}
+    figures = {f"figures/{name}" for name in ("bc_loss", "bc_windows", "episodes", "human_share")}
+    assert set(events.Tags()["scalars"]) == {"loss/cloning", "loss/cloning, head"} | figures
+    assert [(point.step, point.value) for point in events.Scalars("figures/human_share")] == [(1, 1.0)]
     assert [point.step for point in events.Scalars("loss/cloning")] == [9, 19, 29, 39]
 
 
@@ -156,6 +160,23 @@ def test_two_processes_publish_what_one_does(bags, tmp_path, parallel):
     )
     assert process.wait(400) == 0, process.stdout.read()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=2e-2, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_fit_the_critic_that_one_does(bags, tmp_path):
+    few = TINY | {"critic_width": 16, "critic_batch": 16, "bank": 4, "value_samples": 4, "bc_steps": 4}
+    few |= {"critic_steps": 20, "actor_steps": 2, "actor_head_steps": 4, "refresh_steps": 20, "bc_head_steps": 4}
+    train(request(bags, tmp_path / "one", overrides=few))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    asked = request(bags, tmp_path / "one", overrides=few, method="aloe_takeover")
+    train(asked)
+    shared = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+    process = start(dataclasses.replace(asked, checkpoint_dir=str(tmp_path / "two")), *shared)
+    assert process.wait(400) == 0, process.stdout.read()
+    one, two = (load_file(tmp_path / way / "v0002-aloe_takeover" / "critic.safetensors") for way in ("one", "two"))
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=2e-2, atol=2e-3, err_msg=name)
 

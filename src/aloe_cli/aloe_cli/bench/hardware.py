@@ -14,6 +14,14 @@ def hardware() -> str:
     return f"{_model()}, {len(os.sched_getaffinity(0))} cores"
 
 
+def learned_on(device: str) -> str:
+    """Return `hardware` and the GPU that networks were fitted on, if one was."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(torch.device(device)) if device.startswith("cuda") else "no GPU"
+    return f"{hardware()}, {gpu} used"
+
+
 @contextmanager
 def one_core() -> Iterator[None]:
     """Keep this process, and whatever threads it starts, on one core."""

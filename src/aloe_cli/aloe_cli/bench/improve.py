@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from aloe_cli import paths
-from aloe_cli.bench.hardware import hardware
+from aloe_cli.bench.hardware import learned_on
 from aloe_cli.bench.improve_table import write
 from aloe_cli.bench.learning import row as learning
 from aloe_cli.bench.learning.plan import Budget, Row
@@ -31,6 +31,7 @@ from aloe_core.errors import AloeError
 from aloe_critic import variants
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import method as find_method
+from aloe_critic.precision import device_of
 from aloe_critic.replay import Replay
 from aloe_policy.runtime import load_models
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
@@ -78,12 +79,12 @@ def improve(
     robot = str(paths.contract(contract).resolve())
     budget = _budget(learned)
     overrides = parse(set_)
-    make_hyper(budget.overrides | overrides)
+    device_of(make_hyper(budget.overrides | overrides))
     for name in methods.split(","):
         find_method(variants.split(name)[0])
     rows = [_row(learned, key) for key in runs.split(",")]
     facts = {
-        "hardware": f"{hardware()}, no GPU used",
+        "hardware": learned_on(str((budget.overrides | overrides).get("device", "cpu"))),
         "revision": git_revision() or "unknown",
         "runs": runs.split(","),
         "learned": str(learned.resolve()),

@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from aloe_cli import paths
-from aloe_cli.bench.hardware import hardware
+from aloe_cli.bench.hardware import learned_on
 from aloe_cli.bench.learning import plan, row, table
 from aloe_cli.bench.learning.plan import Observe
 from aloe_cli.command import VerbApp
@@ -29,6 +29,7 @@ from aloe_core.checkpoint import git_revision
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import METHODS
+from aloe_critic.precision import device_of
 from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imported
 from aloe_sim.collect import follow_parent, single_threaded
 from aloe_sim.tasks import TASKS, make_task
@@ -80,7 +81,7 @@ def learn(
     """Run what is missing in --work, then write the table of everything asked for."""
     robot = str(paths.contract(contract).resolve())
     overrides = parse(set_)
-    make_hyper(overrides)
+    device_of(make_hyper(overrides))
     levels = task_levels(tasks)
     asked = plan.rows(list(levels), levels, methods.split(","), humans.split(","), seeds, list(METHODS))
     if observe not in get_args(Observe):
@@ -92,7 +93,7 @@ def learn(
     if known:
         row.adopt(known, limits, robot, str(work))
     facts = {
-        "hardware": f"{hardware()}, no GPU used",
+        "hardware": learned_on(str(overrides.get("device", "cpu"))),
         "revision": git_revision() or "unknown",
         "contract": Path(robot).name,
         "budget": asdict(limits),

@@ -94,6 +94,8 @@ def _improve(
             job.server = actor = ServerActor(job, client, mapping)
             learned = find_method(request.method)(job).cpu()
             learned.metrics |= {"episodes": len(replay.episodes), "human_share": replay.human_share()}
+            if monitor is not None:
+                monitor.figures(learned.metrics, int(run.path.name[1:5]))
             beside = {"relative": actor.policy.relative.tolist(), "mapping": request.server_mapping}
             version, folder = actor.save(learned, request.method, _critic(learned) | beside)
     learned.metrics |= {"policy_version": version, "policy_folder": folder}
