@@ -42,7 +42,7 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(run, tmp_path):
     result = json.loads(done.stdout.splitlines()[-1])
     assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select+distilled+priors"]
     assert [row["critic"] is None for row in result["rows"]] == [True, False]
-    assert result["rows"][1]["overrides"] == {"prior_scale": 0.3, "long_chunk": 15}
+    assert result["rows"][1]["overrides"] == {"prior_scale": 0.3, "long_chunk": 16}
     for row in result["rows"]:
         assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= row.keys()
         before, after = row["curve"]
