@@ -304,8 +304,8 @@ def seed_everything(hyper: Hyper) -> None:
     random.seed(hyper.seed)
     if hyper.threads:
         torch.set_num_threads(hyper.threads)
-    if hyper.precision != "float32":
-        torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing changes on a CPU
+    if hyper.device.startswith("cuda") and hyper.precision != "float32":
+        torch.set_float32_matmul_precision("high")  # TF32 where there is
 
 
 def main(argv: list[str] | None = None) -> int:
