@@ -49,6 +49,11 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
     assert more["good"]["4"] == rows[1]["good"]["4"] and set(more["critic"]["2"]) == {"spearman", "ece", "bias"}
     assert rows[0]["critic"] == {"1": None}
 
+    path = tmp_path / "work/rows" / f"{KEY}_hg_dagger.json"
+    path.write_text(json.dumps({"method": "hg_dagger", "good": {"1": [1, 1]}}))  # as kept before critics were judged
+    (fresh,) = result(aloe(*improve(learned, tmp_path, "--runs", KEY, "--methods", "hg_dagger", "--json")))["rows"]
+    assert fresh == rows[0], "taken anew"
+
     other = run(*improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9"))
     assert other.returncode == 2 and "had other settings" in other.stderr
 

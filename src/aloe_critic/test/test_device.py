@@ -9,10 +9,9 @@ from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import METHODS, OWN, method
 from aloe_critic.precision import device_of
-from aloe_critic.trainer import publish
 from aloe_policy.runtime import load_models
 from pretend_gpu import DEVICE, Gpu, OnGpu
-from test_learners_all import CONTRACT, episodes, job_of
+from test_learners_all import CONTRACT, clone, episodes, job_of
 
 SWITCHES = {
     "aloe_takeover": {"long_chunk": 10, "prior_scale": 0.3, "target_samples": 3, "feature_noise": 0.1},
@@ -24,10 +23,7 @@ SWITCHES = {
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
     """A folder with the checkpoint of a clone."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    job = job_of(episodes())
-    publish(root, "bc", method("bc")(job), job.hyper, CONTRACT, "")
-    return root
+    return clone(tmp_path_factory.mktemp("checkpoints"))
 
 
 def learn(name, warm, device):

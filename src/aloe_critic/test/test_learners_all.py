@@ -65,13 +65,17 @@ def job_of(taken, **overrides):
     return Job(CONTRACT, replay, make_hyper(TINY | overrides), QUIET)
 
 
+def clone(root, **overrides):
+    """Publish the clone that methods start from, and return the folder."""
+    job = job_of(episodes(), **overrides)
+    publish(root, "bc", method("bc")(job), job.hyper, CONTRACT, "")
+    return root
+
+
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
     """A folder with the checkpoint of a clone."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    job = job_of(episodes())
-    publish(root, "bc", method("bc")(job), job.hyper, CONTRACT, "")
-    return root
+    return clone(tmp_path_factory.mktemp("checkpoints"))
 
 
 def learn(name, warm, start="v0001-bc", **overrides):
@@ -149,9 +153,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_seeded_run_is_what_it_was(name, tmp_path):
-    job = job_of(episodes(), precision="float32")
-    publish(tmp_path, "bc", method("bc")(job), job.hyper, CONTRACT, "")
-    _, learned = learn(name, tmp_path, precision="float32")
+    _, learned = learn(name, clone(tmp_path, precision="float32"), precision="float32")
     found = {key: learned.metrics[key] for key in GOLDEN[name]}
     assert found == pytest.approx(GOLDEN[name], rel=1e-3, abs=1e-4)
 

@@ -138,7 +138,7 @@ def measure(
         path = Path(work) / "rows" / f"{row.key}_{name}.json"
         root = Path(work) / "checkpoints" / f"{row.key}_{name}"
         result = json.loads(path.read_text()) if path.exists() else {}
-        if not result or not (root / result["after"]).is_dir():
+        if not result.get("after") or not (root / result["after"]).is_dir():
             if replay is None:
                 replay = _data(row, budget, contract, run, curve)
             checkpoint = _step(name, replay, line, root, row, budget, overrides, contract)
