@@ -55,12 +55,14 @@ class Stage:
         response.success = True
         return response
 
-    def begin(self, episode_id: str, supervision: str, seed: int) -> int:
-        """Start an episode and return the stamp of its reset state."""
+    def begin(self, episode_id: str, supervision: str, seed: int, begun: int = 0) -> int:
+        """Start an episode, `begun` steps before it is announced, and return the stamp of its newest state."""
         count = len(self.robot.joints)
         assert self.robot.reset(seed).success
         self.robot.until_joints(count + 1)
         self.task.publish(Task(task="sorting", episode_id=episode_id, seed=seed, supervision=supervision))
+        for _ in range(begun):
+            self.robot.step(self.robot.joints[-1].position)
         self.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=episode_id))
         return self.robot.stamp
 
@@ -140,6 +142,20 @@ def test_a_supervisor_takes_over_a_robot_that_stands_still_and_finishes_the_task
         elif stage.answered() and not stage.labels:
             stage.robot.step(stage.leader[-1].position)
     assert stage.labels[0].outcome == EpisodeEvent.OUTCOME_SUCCESS
+
+
+def test_a_supervisor_who_missed_the_beginning_takes_over_all_the_same_and_says_so(stage, tmp_path):
+    """The policy drives before the episode is announced, and nothing in lock-step waits for a person who watches."""
+    for episode, steps in (("first", 80), ("second", 200)):  # the second begins with a tick the first had, too
+        stage.begin(episode, "supervise", 5, begun=steps)
+        home = stage.robot.joints[-1].position
+        while not stage.held:
+            assert len(stage.robot.joints) < 1000, "nobody took over"
+            stage.robot.step(home)
+        stage.end()
+        stage.until(lambda: not stage.held, "the dead-man to be released")
+    said = [line for line in (tmp_path / "scripted_human.log").read_text().splitlines() if "went by unseen" in line]
+    assert len(said) == 2
 
 
 def test_the_person_waits_until_the_episode_has_started(stage):

@@ -38,7 +38,8 @@ class ScriptedHumanNode(Node):
     """Answers every sim/state of a running episode as `ScriptedHuman` does, by what a person has: joy, leader, label.
 
     One ScriptedHuman per episode, seeded by the task's seed, looking at a station that mirrors the simulator's. It
-    acts from the reset state on, but not before the episode has started, so that the recorder misses nothing.
+    acts from the reset state on, but not before the episode has started, so that the recorder misses nothing. A person
+    kept busy while the policy began has missed the first states, says so, and acts from the oldest one left.
     After the label the dead-man stays as it is: releasing it would make the robot hold instead of wait for the end.
     """
 
@@ -57,6 +58,8 @@ class ScriptedHumanNode(Node):
         self._phase = Phase.AWAY
         self._human: ScriptedHuman | None = None
         self._newest: privileged.SimState | None = None  # looked at
+        self._start: int | None = None  # stamp of the reset state of the newest episode looked at, ns
+        self._dt = round(self._contract.dt * 1e9)
         self._mode: int | None = None
         self._labels = 0
         self._problem: str | None = None
@@ -112,7 +115,7 @@ class ScriptedHumanNode(Node):
         state = privileged.read(msg)
         self._still = 0
         self._mirror(state.key)  # built while nobody waits for it
-        if state.tick == 0 or not self._lockstep:
+        if not self._lockstep or (self._states and self._start_of(self._states[-1]) != self._start_of(state)):
             self._states.clear()
         self._states.append(state)
         self._look()
@@ -127,10 +130,14 @@ class ScriptedHumanNode(Node):
                 if self._phase is Phase.ALIGNING:
                     self._newest = state
                     self._hand.lead(state.stamp, self._look_at(state).joint_positions())
-                elif self._human is not None or state.tick == 0 or not self._lockstep:
-                    self._act(state)
+                elif self._human is not None or self._start_of(state) != self._start or not self._lockstep:
+                    self._act(state)  # else it is left over from the episode before
             except AloeError as error:
                 self._give_up(str(error))
+
+    def _start_of(self, state: privileged.SimState) -> int:
+        """Return the stamp of the reset state that `state` came from, ns."""
+        return state.stamp - state.tick * self._dt
 
     def _look_at(self, state: privileged.SimState) -> Station:
         station = self._mirror(state.key)
@@ -140,8 +147,12 @@ class ScriptedHumanNode(Node):
     def _act(self, state: privileged.SimState) -> None:
         self._newest = state
         station = self._look_at(state)
-        if self._human is None:
+        start = self._start_of(state)
+        if self._human is None or (self._lockstep and start != self._start):
+            if self._lockstep and start != self._start and state.tick > 0:
+                self.get_logger().warning(f"Came late: the first {state.tick} states of the episode went by unseen.")
             self._human = ScriptedHuman(station, self._config, self._task.seed, self._task.supervision)
+        self._start = start
         action = self._human.update()
         if action.label is not None:
             self._phase = Phase.LABELLED
