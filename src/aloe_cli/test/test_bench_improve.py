@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aloe_cli.bench.improve_table import markdown, paired
+from aloe_cli.bench.learning.row import load
 from cli_tools import aloe, fails_in_one_sentence, result
 from test_bench_learn import CONTRACT, learn
 
@@ -48,6 +49,8 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
     assert list(more["good"]) == list(more["critic"]) == ["2", "4"], "the policy is kept, and measured again"
     assert more["good"]["4"] == rows[1]["good"]["4"] and set(more["critic"]["2"]) == {"spearman", "ece", "bias"}
     assert rows[0]["critic"] == {"1": None}
+    checkpoint = tmp_path / "work/checkpoints" / f"{KEY}_aloe_select+n4" / more["after"]
+    assert [load(str(checkpoint), str(CONTRACT), count).candidates for count in (0, 2, 32)] == [4, 2, 32]
 
     path = tmp_path / "work/rows" / f"{KEY}_hg_dagger.json"
     path.write_text(json.dumps({"method": "hg_dagger", "good": {"1": [1, 1]}}))  # as kept before critics were judged

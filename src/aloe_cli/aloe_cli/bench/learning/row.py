@@ -30,7 +30,7 @@ from aloe_critic.replay import Replay
 from aloe_critic.replay.objects import ObjectReplay
 from aloe_critic.trainer import publish
 from aloe_policy.config import FlowConfig
-from aloe_policy.runtime import FlowRuntime, load_models, load_runtime
+from aloe_policy.runtime import FlowRuntime, load_models
 from aloe_sim.collect import Job as Episodes
 from aloe_sim.collect import collect, summarise
 from aloe_sim.rollout import run_episode
@@ -274,5 +274,6 @@ def candidates(checkpoint: str | Path) -> int:
 
 
 def load(checkpoint: str, contract: str, count: int = 0) -> FlowRuntime:
-    """Return the checkpoint as it would run on the robot; `count` asks for fewer chunks than its learner did."""
-    return load_runtime(checkpoint, load_contract(contract), count or candidates(checkpoint))
+    """Return the checkpoint as it would run on the robot; `count` asks for so many chunks instead of its learner's."""
+    robot = load_contract(contract)
+    return FlowRuntime(load_models(checkpoint, robot), robot, count or candidates(checkpoint))
