@@ -46,7 +46,7 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
         aloe(*improve(learned, tmp_path, "--runs", KEY, "--methods", "aloe_select+n4", "--chunks", "4,2", "--json"))
     )
     (more,) = asked["rows"]
-    assert list(more["good"]) == list(more["critic"]) == ["2", "4"], "the policy is kept, and measured again"
+    assert list(more["good"]) == list(more["critic"]) == ["1", "2", "4"], "the policy is kept, and measured again"
     assert more["good"]["4"] == rows[1]["good"]["4"] and set(more["critic"]["2"]) == {"spearman", "ece", "bias"}
     assert rows[0]["critic"] == {"1": None}
     checkpoint = tmp_path / "work/checkpoints" / f"{KEY}_aloe_select+n4" / more["after"]

@@ -73,7 +73,8 @@ def improve(
 
     The episodes are those of the same seeds again. A method that chooses among chunks is measured with one chunk too,
     so that what the critic adds at run time is told from what it taught the policy. Beside success stands how right
-    the critic was about the chunks that ran, where there is one.
+    the critic was about the chunks that ran, where there is one. What --work has of a method beyond `chunks` is told
+    as well.
     """
     counts = _counts(chunks)
     robot = str(paths.contract(contract).resolve())
@@ -110,7 +111,7 @@ def improve(
         for done, future in enumerate(as_completed(futures), 1):
             found += future.result()
             stages.show("runs", done, len(rows), "")
-    found.sort(key=lambda one: (one["seed"], methods.split(",").index(one["method"])))
+    found = _common(sorted(found, key=lambda one: (one["seed"], methods.split(",").index(one["method"]))))
     del facts["learned"]  # a path of this machine, of no use to others
     write(found, facts, out)
     print(f"{out}.md, {out}.json: {len(found)} rows")
@@ -154,8 +155,19 @@ def measure(
                 result["good"][count] = [int(e.outcome == Outcome.SUCCESS) for e in driven]
                 result["critic"][count] = learning.calibration(checkpoint, contract, driven)
                 _keep(result, path)
-        found.append(result | {key: {n: result[key][n] for n in wanted} for key in ("good", "critic")})
+        found.append(result)
     return found
+
+
+def _common(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with the numbers of chunks, ascending, that every run of a method was measured with."""
+    common: dict[str, set[str]] = {}
+    for row in rows:
+        common.setdefault(row["method"], set(row["good"])).intersection_update(row["good"])
+    return [
+        row | {key: {n: row[key][n] for n in sorted(common[row["method"]], key=int)} for key in ("good", "critic")}
+        for row in rows
+    ]
 
 
 def _keep(result: dict[str, Any], path: Path) -> None:
