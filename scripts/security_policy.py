@@ -40,8 +40,8 @@ NODES: dict[str, tuple[str, dict[str, object]]] = {
     "episode_recorder": ("aloe_teleop.nodes.episode_recorder", {}),
     "joy_reader": ("aloe_teleop.nodes.joy_reader", {}),
     "policy_node": ("aloe_policy.nodes.policy_node", {"alarm_hold": True}),
-    "scripted_human": ("aloe_sim.nodes.scripted_human", {}),
-    "sim_node": ("aloe_sim.nodes.sim_node", {}),
+    "scripted_human": ("aloe_sim.nodes.scripted_human", {"lockstep": True}),
+    "sim_node": ("aloe_sim.nodes.sim_node", {"lockstep": True}),
     "takeover_node": ("aloe_teleop.nodes.takeover_node", {"device": "joy"}),
     "trainer_node": ("aloe_critic.nodes.trainer_node", {}),
 }

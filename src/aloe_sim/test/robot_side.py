@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rclpy
 from aloe_msgs.srv import ResetStation
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
@@ -58,12 +59,14 @@ class Arbiter:
         self.spinner = Spinner(node)
         self.until, self.call = partial(self.spinner.until, timeout=PATIENCE), self.spinner.call
         self.joints, self.states, self.clock = [], [], []
+        self.says = ""  # the simulator, in its diagnostics
         self.images = {name: [] for name in ROBOT.camera_names}
         self.commands = node.create_publisher(JointTrajectory, "command/joint_trajectory", qos.COMMAND)
         self.reset_client = node.create_client(ResetStation, "station/reset")
         node.create_subscription(JointState, "joint_states", self.joints.append, qos.joint_states_subscription(True))
         node.create_subscription(Float64MultiArray, "sim/state", self.states.append, privileged.QOS)
         node.create_subscription(Clock, "clock", self.clock.append, qos.DEFAULT)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DEFAULT)
         for name, seen in self.images.items():
             node.create_subscription(Image, f"cameras/{name}/image_raw", seen.append, qos.image_subscription(True))
         topics = ["joint_states", "sim/state", "clock", *(f"cameras/{c}/image_raw" for c in self.images)]
@@ -87,6 +90,17 @@ class Arbiter:
         count = len(self.joints)
         self.send(self.stamp, positions)
         self.until_joints(count + 1)
+
+    def waits_for_a_person_after(self, positions) -> bool:
+        """Answer the newest joint state; whether the simulator then says that it waits, and does."""
+        count, self.says = len(self.joints), ""
+        self.send(self.stamp, positions)
+        self.until(lambda: "the person who watches" in self.says or len(self.joints) > count, "a step or a wait")
+        return len(self.joints) == count
+
+    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        name = f"{self.node.get_namespace()}/sim_node"
+        self.says = next((status.message for status in msg.status if status.name == name), self.says)
 
     def until_joints(self, count: int) -> None:
         self.until(lambda: len(self.joints) >= count, f"joint state {count}")

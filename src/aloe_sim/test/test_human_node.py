@@ -7,6 +7,7 @@ from aloe_msgs.srv import LabelEpisode
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Header
 
 from aloe_ros import qos, stamps
 from aloe_ros.testing import Spinner
@@ -55,15 +56,14 @@ class Stage:
         response.success = True
         return response
 
-    def begin(self, episode_id: str, supervision: str, seed: int, begun: int = 0) -> int:
-        """Start an episode, `begun` steps before it is announced, and return the stamp of its newest state."""
+    def begin(self, episode_id: str, supervision: str, seed: int, *, announced: bool = True) -> int:
+        """Start an episode and return the stamp of its reset state."""
         count = len(self.robot.joints)
         assert self.robot.reset(seed).success
         self.robot.until_joints(count + 1)
         self.task.publish(Task(task="sorting", episode_id=episode_id, seed=seed, supervision=supervision))
-        for _ in range(begun):
-            self.robot.step(self.robot.joints[-1].position)
-        self.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=episode_id))
+        if announced:
+            self.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=episode_id))
         return self.robot.stamp
 
     def end(self) -> None:
@@ -144,18 +144,70 @@ def test_a_supervisor_takes_over_a_robot_that_stands_still_and_finishes_the_task
     assert stage.labels[0].outcome == EpisodeEvent.OUTCOME_SUCCESS
 
 
-def test_a_supervisor_who_missed_the_beginning_takes_over_all_the_same_and_says_so(stage, tmp_path):
-    """The policy drives before the episode is announced, and nothing in lock-step waits for a person who watches."""
-    for episode, steps in (("first", 80), ("second", 200)):  # the second begins with a tick the first had, too
-        stage.begin(episode, "supervise", 5, begun=steps)
-        home = stage.robot.joints[-1].position
-        while not stage.held:
-            assert len(stage.robot.joints) < 1000, "nobody took over"
-            stage.robot.step(home)
-        stage.end()
-        stage.until(lambda: not stage.held, "the dead-man to be released")
-    said = [line for line in (tmp_path / "scripted_human.log").read_text().splitlines() if "went by unseen" in line]
-    assert len(said) == 2
+def test_lockstep_waits_until_the_person_knows_of_the_episode_that_the_policy_already_drives(stage):
+    robot = stage.robot
+    stage.begin("early", "supervise", 5, announced=False)
+    home, start = robot.joints[-1].position, robot.stamp
+    while not robot.waits_for_a_person_after(home):
+        assert robot.stamp <= start + privileged.AHEAD * DT, "states go by unseen"
+    stage.event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="early"))
+    robot.until_joints(len(robot.joints) + 1)
+    while not stage.held:
+        assert len(robot.joints) < 200, "a reaction takes simulated time"
+        robot.step(home)
+
+
+def test_lockstep_waits_for_a_person_who_is_behind_and_not_for_one_who_is_gone(tmp_path):
+    with running(tmp_path, "sim_node", lockstep=True) as node:
+        robot = Arbiter(node)
+        seen = node.create_publisher(Header, "sim/seen", privileged.SEEN)
+        robot.until(seen.get_subscription_count, "the simulator to listen")
+        assert robot.reset(1).success
+        robot.until_joints(1)
+        start, home = robot.stamp, robot.joints[-1].position
+        seen.publish(Header(stamp=stamps.to_msg(start)))
+        for _ in range(2):
+            for _ in range(privileged.AHEAD):
+                robot.step(home)
+            assert robot.waits_for_a_person_after(home)
+            seen.publish(Header(stamp=stamps.to_msg(robot.stamp)))
+            robot.until_joints(len(robot.joints) + 1)
+            seen.publish(Header(stamp=stamps.to_msg(robot.stamp)))
+        assert robot.stamp == start + 2 * (privileged.AHEAD + 1) * DT, "each time as far ahead as it may"
+        for _ in range(privileged.AHEAD):
+            robot.step(home)
+        assert robot.waits_for_a_person_after(home)
+        node.destroy_publisher(seen)
+        robot.until_joints(len(robot.joints) + 1)
+
+
+def test_a_supervisor_who_comes_in_the_middle_of_an_episode_says_so_and_takes_over(tmp_path):
+    station = Station(ROBOT, render=False)
+    station.reset(1)
+    message = privileged.message(privileged.Key(station.task_name, station.level, station.variant))
+    for _ in range(80):
+        station.step(station.home)
+    with running(tmp_path, "scripted_human", lockstep=True) as node:
+        spinner = Spinner(node)
+        joy, seen = [], []
+        node.create_subscription(Joy, "joy", joy.append, qos.DEFAULT)
+        node.create_subscription(JointState, "leader/joint_states", lambda _: None, qos.DEFAULT)
+        node.create_subscription(Header, "sim/seen", seen.append, privileged.SEEN)
+        states = node.create_publisher(type(message), "sim/state", privileged.QOS)
+        task = node.create_publisher(Task, "task", qos.LATCHED)
+        event = node.create_publisher(EpisodeEvent, "episode/event", qos.COMMAND)
+        spinner.until(lambda: all(p.get_subscription_count() for p in (states, task, event)), "the person at the robot")
+        spinner.until(lambda: node.count_publishers("joy") and node.count_publishers("sim/seen"), "the person's hands")
+        task.publish(Task(task="sorting", episode_id="late", seed=1, supervision="supervise"))
+        event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="late"))
+        while not joy:
+            assert station.tick < 400, "nobody took over"
+            privileged.fill(message, station.stamp, station)
+            states.publish(message)
+            spinner.until(lambda: seen and stamps.to_ns(seen[-1].stamp) == station.stamp, "the person to look")
+            station.step(station.home)
+        spinner.close()
+    assert "Came late: the first 80 states" in (tmp_path / "scripted_human.log").read_text()
 
 
 def test_the_person_waits_until_the_episode_has_started(stage):

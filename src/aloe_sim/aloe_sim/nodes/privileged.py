@@ -1,4 +1,4 @@
-"""sim/state: what the simulator knows and a robot would not."""
+"""sim/state: what the simulator knows and a robot would not; sim/seen: how far the person who watches it has come."""
 
 from array import array
 from dataclasses import dataclass
@@ -20,6 +20,11 @@ QOS = QoSProfile(
 NEWEST = QoSProfile(  # for a reader that must not fall behind
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=QOS.reliability, durability=QOS.durability
 )
+# sim/seen: stamp of the newest state looked at. Latched, since the simulator may wait for it before it hears of it.
+SEEN = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=QOS.reliability, durability=QOS.durability)
+# States that lock-step may be ahead of the person: what she does about one must still fit the robot, or a takeover is
+# refused because the leader arm is where the robot was.
+AHEAD = 1
 _HEAD = ("stamp", "tick", "success", "failure", "stage")
 
 

@@ -8,7 +8,7 @@ from aloe_msgs.msg import ControlMode, EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Header
 
 from aloe_core.episode.data import Outcome
 from aloe_core.errors import AloeError
@@ -38,8 +38,9 @@ class ScriptedHumanNode(Node):
     """Answers every sim/state of a running episode as `ScriptedHuman` does, by what a person has: joy, leader, label.
 
     One ScriptedHuman per episode, seeded by the task's seed, looking at a station that mirrors the simulator's. It
-    acts from the reset state on, but not before the episode has started, so that the recorder misses nothing. A person
-    kept busy while the policy began has missed the first states, says so, and acts from the oldest one left.
+    acts from the reset state on, but not before the episode has started, so that the recorder misses nothing. In
+    lock-step `sim/seen` lets the simulator wait meanwhile, and whenever the person is behind. One who comes in the
+    middle of an episode says so and acts from the oldest state left.
     After the label the dead-man stays as it is: releasing it would make the robot hold instead of wait for the end.
     """
 
@@ -60,11 +61,13 @@ class ScriptedHumanNode(Node):
         self._newest: privileged.SimState | None = None  # looked at
         self._start: int | None = None  # stamp of the reset state of the newest episode looked at, ns
         self._dt = round(self._contract.dt * 1e9)
+        self._received = self._told = 0  # stamps of the newest state received, and told as seen, ns
         self._mode: int | None = None
         self._labels = 0
         self._problem: str | None = None
 
         self._hand = Hand(self, self._contract)
+        self._seen = self.create_publisher(Header, "sim/seen", privileged.SEEN) if self._lockstep else None
         self._label_client = self.create_client(LabelEpisode, "episode/label")
         self.create_subscription(Task, "task", self._on_task, qos.LATCHED)
         self.create_subscription(ControlMode, "control/mode", self._on_mode, qos.LATCHED)
@@ -85,6 +88,7 @@ class ScriptedHumanNode(Node):
             self._leave()
         self._task = msg
         self._come()
+        self._tell()
 
     def _on_event(self, msg: EpisodeEvent) -> None:
         if msg.event == EpisodeEvent.STARTED:
@@ -92,6 +96,7 @@ class ScriptedHumanNode(Node):
             self._come()
         elif msg.event != EpisodeEvent.LABELLED and msg.episode_id == self._task.episode_id:
             self._leave()
+        self._tell()
 
     def _come(self) -> None:
         running = self._task.episode_id and self._task.episode_id == self._started
@@ -118,7 +123,9 @@ class ScriptedHumanNode(Node):
         if not self._lockstep or (self._states and self._start_of(self._states[-1]) != self._start_of(state)):
             self._states.clear()
         self._states.append(state)
+        self._received = state.stamp
         self._look()
+        self._tell()
 
     # --- what the person does ----------------------------------------------------------------------------------
 
@@ -138,6 +145,13 @@ class ScriptedHumanNode(Node):
     def _start_of(self, state: privileged.SimState) -> int:
         """Return the stamp of the reset state that `state` came from, ns."""
         return state.stamp - state.tick * self._dt
+
+    def _tell(self) -> None:
+        """Let the simulator go on, unless an episode is about to begin of which nothing may be missed."""
+        awaited = self._phase is Phase.AWAY and self._task.episode_id and self._problem is None
+        if self._seen is not None and self._received != self._told and not awaited:
+            self._told = self._received
+            self._seen.publish(Header(stamp=stamps.to_msg(self._told)))
 
     def _look_at(self, state: privileged.SimState) -> Station:
         station = self._mirror(state.key)
@@ -167,6 +181,7 @@ class ScriptedHumanNode(Node):
     def _watch_the_robot(self) -> None:
         """As a person would, let go, align and press again where the robot does not follow: takeovers get refused."""
         self._come()  # whoever listens to the leader arm may be there only now
+        self._tell()
         if self._phase is Phase.ALIGNING and self._newest is not None:
             self._phase, self._human = Phase.PRESENT, None
             self._act(self._newest)

@@ -12,7 +12,7 @@ from rclpy.clock import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray, Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from aloe_core.errors import AloeError
@@ -31,7 +31,8 @@ class SimNode(Node):
     """Answers every command with the next observation (lock-step), or runs on the wall clock at `real_time_factor`.
 
     Nothing is published before the first `station/reset`. In lock-step only a command that carries the stamp of the
-    newest joint state moves the simulation; any other is ignored and counted.
+    newest joint state moves the simulation; any other is ignored and counted. Where a person watches (`sim/seen`),
+    lock-step waits for the person too: a reaction takes simulated time, however busy the machine is.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -60,6 +61,9 @@ class SimNode(Node):
         self._reader = JointReader(self._contract, "command")
         self._command = np.zeros(0)  # newest positions [J]
         self._ignored = self._ignored_before = 0
+        self._commanded = False  # lock-step: the command that moves the simulation is there
+        self._seen_stamp = 0  # ns, newest state that the person has looked at
+        self._ahead = round(privileged.AHEAD * self._contract.dt * 1e9)
         self._rate = RealTimeFactor()
         self._seed = 0
         self._told = 0  # disturbances of this episode that log and sim/scene have
@@ -87,9 +91,12 @@ class SimNode(Node):
         self.create_service(ResetStation, "station/reset", self._on_reset)
         self.create_service(DisturbStation, "station/disturb", self._on_disturb)
         self._diagnostics = Diagnostics(self, self._report)
-        if not self._lockstep:
+        steady = RosClock(clock_type=ClockType.STEADY_TIME)
+        if self._lockstep:
+            self.create_subscription(Header, "sim/seen", self._on_seen, privileged.SEEN)
+            self.create_timer(0.25, self._proceed, clock=steady)  # a person who died is not waited for
+        else:
             # Not on ROS time: under use_sim_time the node's own clock message would fire the next tick at once.
-            steady = RosClock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(self._contract.dt / factor if factor else 0.0, self._tick, clock=steady)
 
     def _image_output(self, camera):
@@ -107,7 +114,7 @@ class SimNode(Node):
             response.success, response.message = False, str(error)
             return response
         self._station, self._origin = station, origin
-        self._command = station.joint_positions()
+        self._command, self._commanded = station.joint_positions(), False
         self._state_msg = privileged.message(key)
         self._seed, self._told = request.seed, 0
         self._say_scene()
@@ -186,8 +193,22 @@ class SimNode(Node):
             self._ignored += 1
             self.get_logger().error(str(error))
             return
-        if self._lockstep:
+        self._commanded = True
+        self._proceed()
+
+    def _on_seen(self, msg: Header) -> None:
+        self._seen_stamp = stamps.to_ns(msg.stamp)
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """In lock-step, take the step that is commanded unless the person is too far behind."""
+        if self._lockstep and self._commanded and not self._waits_for_person:
+            self._commanded = False
             self._tick()
+
+    @property
+    def _waits_for_person(self) -> bool:
+        return self._stamp - self._seen_stamp >= self._ahead and self.count_publishers("sim/seen") > 0
 
     def _tick(self) -> None:
         """Run physics for one control period under the newest command and publish what is seen then."""
@@ -227,7 +248,8 @@ class SimNode(Node):
         if self._station is None:
             return OK, "waiting for station/reset", values
         if factor == 0:
-            return OK, "waiting for a command", values
+            waits = self._commanded and self._waits_for_person
+            return OK, "waiting for the person who watches" if waits else "waiting for a command", values
         if ignored:
             return WARN, f"{ignored} commands ignored in the last second", values
         return OK, "running", values
