@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from aloe_msgs.msg import ControlMode, EpisodeEvent, Task
 from aloe_msgs.srv import LabelEpisode
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, Joy
@@ -181,7 +182,7 @@ def test_lockstep_waits_for_a_person_who_is_behind_and_not_for_one_who_is_gone(t
         robot.until_joints(len(robot.joints) + 1)
 
 
-def test_a_supervisor_who_comes_in_the_middle_of_an_episode_says_so_and_takes_over(tmp_path):
+def test_a_supervisor_who_missed_the_beginning_says_so_and_takes_over(tmp_path):
     station = Station(ROBOT, render=False)
     station.reset(1)
     message = privileged.message(privileged.Key(station.task_name, station.level, station.variant))
@@ -189,7 +190,13 @@ def test_a_supervisor_who_comes_in_the_middle_of_an_episode_says_so_and_takes_ov
         station.step(station.home)
     with running(tmp_path, "scripted_human", lockstep=True) as node:
         spinner = Spinner(node)
-        joy, seen = [], []
+        joy, seen, known = [], [], []
+
+        def hear(msg: DiagnosticArray) -> None:
+            mine = (s for s in msg.status if s.name == f"{node.get_namespace()}/scripted_human")
+            known.extend(value.value for status in mine for value in status.values if value.key == "episode")
+
+        node.create_subscription(DiagnosticArray, "/diagnostics", hear, qos.DEFAULT)
         node.create_subscription(Joy, "joy", joy.append, qos.DEFAULT)
         node.create_subscription(JointState, "leader/joint_states", lambda _: None, qos.DEFAULT)
         node.create_subscription(Header, "sim/seen", seen.append, privileged.SEEN)
@@ -199,6 +206,10 @@ def test_a_supervisor_who_comes_in_the_middle_of_an_episode_says_so_and_takes_ov
         spinner.until(lambda: all(p.get_subscription_count() for p in (states, task, event)), "the person at the robot")
         spinner.until(lambda: node.count_publishers("joy") and node.count_publishers("sim/seen"), "the person's hands")
         task.publish(Task(task="sorting", episode_id="late", seed=1, supervision="supervise"))
+        spinner.until(lambda: "late" in known, "the person to know of the episode")
+        privileged.fill(message, station.stamp, station)
+        states.publish(message)
+        spinner.until(lambda: seen, "the person to let a running episode go on that nobody announces")
         event.publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id="late"))
         while not joy:
             assert station.tick < 400, "nobody took over"

@@ -39,8 +39,8 @@ class ScriptedHumanNode(Node):
 
     One ScriptedHuman per episode, seeded by the task's seed, looking at a station that mirrors the simulator's. It
     acts from the reset state on, but not before the episode has started, so that the recorder misses nothing. In
-    lock-step `sim/seen` lets the simulator wait meanwhile, and whenever the person is behind. One who comes in the
-    middle of an episode says so and acts from the oldest state left.
+    lock-step `sim/seen` lets the simulator wait meanwhile, and whenever the person is behind. One who has missed the
+    first states says so and acts from the oldest one left.
     After the label the dead-man stays as it is: releasing it would make the robot hold instead of wait for the end.
     """
 
@@ -62,6 +62,7 @@ class ScriptedHumanNode(Node):
         self._start: int | None = None  # stamp of the reset state of the newest episode looked at, ns
         self._dt = round(self._contract.dt * 1e9)
         self._received = self._told = 0  # stamps of the newest state received, and told as seen, ns
+        self._tick = 0  # of the newest state received
         self._mode: int | None = None
         self._labels = 0
         self._problem: str | None = None
@@ -123,7 +124,7 @@ class ScriptedHumanNode(Node):
         if not self._lockstep or (self._states and self._start_of(self._states[-1]) != self._start_of(state)):
             self._states.clear()
         self._states.append(state)
-        self._received = state.stamp
+        self._received, self._tick = state.stamp, state.tick
         self._look()
         self._tell()
 
@@ -148,7 +149,8 @@ class ScriptedHumanNode(Node):
 
     def _tell(self) -> None:
         """Let the simulator go on, unless an episode is about to begin of which nothing may be missed."""
-        awaited = self._phase is Phase.AWAY and self._task.episode_id and self._problem is None
+        begins = self._tick <= privileged.AHEAD  # else it runs already: a person restarted meanwhile missed its start
+        awaited = begins and self._phase is Phase.AWAY and self._task.episode_id and self._problem is None
         if self._seen is not None and self._received != self._told and not awaited:
             self._told = self._received
             self._seen.publish(Header(stamp=stamps.to_msg(self._told)))
