@@ -28,7 +28,7 @@ def assert_same(graph: EpisodeData, process: EpisodeData) -> None:
     assert (graph.dt, graph.contract_hash) == (process.dt, process.contract_hash)
     start = graph.stamps[0]
     np.testing.assert_array_equal(graph.stamps - start, process.stamps)
-    for name in ("state", "requested", "executed", "source", "chunk", "chunk_index"):
+    for name in ("source", "chunk", "chunk_index", "state", "requested", "executed"):  # first who drove
         np.testing.assert_array_equal(getattr(graph, name), getattr(process, name), err_msg=name)
     assert graph.policy_versions == process.policy_versions
     for name, frames in process.frames.items():

@@ -52,7 +52,7 @@ class Arbiter:
         *,
         lockstep: bool,
         start: Mode = Mode.HOLD,
-        lockstep_timeout: float = 5.0,
+        lockstep_timeout: float = 20.0,
         late_chunk: LateChunk = LateChunk.HOLD,
         model: RobotModel | None = None,
     ) -> None:

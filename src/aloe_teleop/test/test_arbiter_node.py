@@ -1,5 +1,7 @@
 """The arbiter as a real process over real DDS."""
 
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +219,25 @@ def test_bad_chunks_are_refused_and_waiting_ends_with_a_flagged_hold(robot, tmp_
         step = robot.step(0)
         assert step.source == ExecutedStep.SOURCE_HOLD and step.clamp_reasons == ExecutedStep.CLAMP_STALE
     assert "row 0 is not finite" in log.read_text()
+
+
+def test_a_machine_that_stood_still_is_no_late_chunk(robot, tmp_path):
+    looks = []
+    robot.create_subscription(DiagnosticArray, "/diagnostics", looks.append, qos.DEFAULT)
+    with arbiter(tmp_path / "log", lockstep_timeout=3.0) as process:
+        robot.connect()
+        robot.state(0)
+        robot.ask(ControlMode.POLICY)
+        process.send_signal(signal.SIGSTOP)
+        over = time.monotonic() + 3.5
+        try:
+            robot.spinner.until(lambda: time.monotonic() > over, "more than lock-step waits is over")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        looks.clear()
+        robot.spinner.until(lambda: looks, "the arbiter runs again and has looked at its time-outs")
+        robot.chunk(0, "first")
+        assert robot.step(0).chunk_id == "first"
 
 
 def test_on_a_robot_the_timer_commands_from_the_newest_joint_state(robot, tmp_path):

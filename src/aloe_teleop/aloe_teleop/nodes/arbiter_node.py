@@ -32,7 +32,10 @@ from aloe_ros.convert import JointReader, JointSubsetReader, chunk_from_msg
 from aloe_ros.diagnostics import OK, WARN, Diagnostics
 from aloe_ros.node import AloeLifecycleNode, run
 from aloe_ros.parameters import declare, declare_contract, declare_lockstep
+from aloe_teleop.awake import AwakeClock
 from aloe_teleop.outputs import Outputs
+
+_LOOK = 0.1  # s between looks at the time-outs of lock-step
 
 
 class ArbiterNode(AloeLifecycleNode):
@@ -49,8 +52,9 @@ class ArbiterNode(AloeLifecycleNode):
         self._timeout = declare(
             self,
             "lockstep_timeout",
-            5.0,
-            "Wall seconds that lock-step waits for a chunk or a person's command before it holds.",
+            20.0,
+            "Seconds that lock-step waits for a chunk or a person's command before it holds; while this node itself "
+            "stands still none pass.",
             low=0.1,
             high=600.0,
         )
@@ -65,6 +69,7 @@ class ArbiterNode(AloeLifecycleNode):
         self._late_chunk = LateChunk(late_chunk)
         self._model = load_model(self._contract)
         self._arbiter: Arbiter | None = None
+        self._awake = AwakeClock(round(2 * _LOOK * 1e9))
         self._latest: dict[type, Event] = {}  # task and e-stop button, for an activation after they came
         self._refused_inputs = 0
         self._stale_told = 0  # ticks held for a missing input that the diagnostics have told
@@ -95,7 +100,7 @@ class ArbiterNode(AloeLifecycleNode):
         ]
         if self._lockstep:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._timer = self.create_timer(0.1, self._check_timeout, clock=steady)
+            self._timer = self.create_timer(_LOOK, self._check_timeout, clock=steady)
         else:
             self._timer = self.create_timer(contract.dt, self._tick)
         self._diagnostics = Diagnostics(self, self._report)
@@ -175,6 +180,7 @@ class ArbiterNode(AloeLifecycleNode):
         self._update(Tick())
 
     def _check_timeout(self) -> None:
+        self._awake.look(time.monotonic_ns())
         timeouts = self._arbiter.counts.timeouts if self._arbiter is not None else 0
         self._update(None)
         if self._arbiter is not None and self._arbiter.counts.timeouts > timeouts:
@@ -207,7 +213,8 @@ class ArbiterNode(AloeLifecycleNode):
             self._latest[type(event)] = event
         if self._arbiter is None:
             return None
-        decision = self._arbiter.update(time.monotonic_ns(), event)
+        # Only time-outs look at the time in lock-step. On a robot a stand-still makes inputs stale, whatever its cause.
+        decision = self._arbiter.update(self._awake.now if self._lockstep else time.monotonic_ns(), event)
         if decision.change is not None:
             self._outputs.change(decision.change)
             change = decision.change
