@@ -31,6 +31,7 @@ KEYS = {
     "checkpoints_loaded",
     "dropped_messages",
     "wall_s",
+    "learning_s",
 }
 
 
@@ -58,6 +59,7 @@ def test_last_line_counts_what_lies_on_disk(demo):
     assert result["checkpoints_published"] == result["checkpoints_loaded"] == 2
     assert result["dropped_messages"] == 0
     assert result["transitions"] > 0
+    assert 0 < result["learning_s"] < result["wall_s"]
 
 
 def test_bags_hold_steps_modes_labels_and_values_for_an_independent_reader(demo):

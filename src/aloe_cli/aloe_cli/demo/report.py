@@ -36,6 +36,8 @@ def result(story: Story, seed: int, wall: float) -> dict[str, Any]:
         "checkpoints_loaded": len(set(story.loaded)),
         "dropped_messages": sum(dropped(bag) for bag in bags),
         "wall_s": round(wall, 1),
+        # What learning takes: demonstrations, supervision, training and swapping, without measuring.
+        "learning_s": round(sum(s for phase, s in story.wall.items() if not phase.startswith("eval_")), 1),
         "report": str(story.out / "report" / "report.md"),
     }
 
@@ -111,7 +113,8 @@ def _markdown(story: Story, outcome: dict[str, Any], traced: bool, told: bool) -
         f"{outcome['bags']} bags, {outcome['checkpoints_published']} checkpoints published, "
         f"{outcome['checkpoints_loaded']} loaded by the running policy, "
         f"{outcome['dropped_messages']} messages dropped, "
-        f"{outcome['wall_s']:.0f} s on {platform.machine()}, {_cores()} cores.",
+        f"{outcome['wall_s']:.0f} s, {outcome['learning_s']:.0f} of them without measuring, on "
+        f"{platform.machine()}, {_cores()} cores.",
         "| episodes | n | success (95 % Wilson) | human share of steps | mean length, s |\n|---|---|---|---|---|\n"
         + "\n".join(rows),
         "![learning curve](learning_curve.png)",
