@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -22,7 +23,8 @@ def test_every_episode_waits_for_the_operator_and_begins_with_its_seed(tmp_path,
     graph = Graph(tmp_path, reset="manual", **clock)
     try:
         seen, waiting, states = [], [], []
-        graph.node.create_subscription(Float64MultiArray, "sim/state", states.append, privileged.QOS)
+        every = QoSProfile(depth=10_000, durability=privileged.QOS.durability)  # none may be lost while this waits for CPU
+        graph.node.create_subscription(Float64MultiArray, "sim/state", states.append, every)
         graph.node.create_subscription(JointState, "joint_states", seen.append, 10)
         graph.node.create_subscription(
             DiagnosticArray,

@@ -68,11 +68,11 @@ def test_policy_waits_for_a_chunk_and_never_runs_past_execute():
 
 def test_waiting_is_bounded_counted_and_flagged():
     t = in_policy()
-    assert t(ms=4999).step is None
+    assert t(ms=19_999).step is None
     step = t(ms=1).step
     assert step.source is Source.HOLD and step.clamp & Clamp.STALE
     assert t.arbiter.counts.timeouts == 1
-    assert t(ms=9999).step is None  # answered exactly once
+    assert t(ms=39_999).step is None  # answered exactly once
 
 
 def test_takeover_fences_the_chunk_that_was_running():

@@ -165,7 +165,7 @@ def test_stop_with_one_arm_held_stops_only_the_policy_s():
 
 def test_stop_in_lock_step_follows_the_time_out():
     t = in_policy(late_chunk=LateChunk.STOP)
-    assert t(ms=4999).change is None
+    assert t(ms=19_999).change is None
     decision = t(ms=1)
     assert decision.change.mode is Mode.HOLD and decision.step.source is Source.HOLD
     assert t.arbiter.counts.timeouts == 1
