@@ -23,7 +23,7 @@ def test_every_episode_waits_for_the_operator_and_begins_with_its_seed(tmp_path,
     graph = Graph(tmp_path, reset="manual", **clock)
     try:
         seen, waiting, states = [], [], []
-        every = QoSProfile(depth=10_000, durability=privileged.QOS.durability)  # none may be lost while this waits for CPU
+        every = QoSProfile(depth=10_000, durability=privileged.QOS.durability)  # none may be lost
         graph.node.create_subscription(Float64MultiArray, "sim/state", states.append, every)
         graph.node.create_subscription(JointState, "joint_states", seen.append, 10)
         graph.node.create_subscription(
