@@ -85,11 +85,6 @@ class Arbiter:
         self._late_id = ""  # the chunk that was counted as late
 
     @property
-    def waiting_since(self) -> int | None:
-        """When (monotonic ns) the joint state that lock-step still has to answer came; None if there is none."""
-        return self._received if self._pending and self.mode is not Mode.RESET else None
-
-    @property
     def sequence(self) -> int:
         """Mode changes since the start."""
         return self._sequence
