@@ -39,6 +39,7 @@ class Job:
     critic_gamma: float | None = None  # and its discount a control step, if known
     warm_start: Callable[[], FlowPolicy] | None = None  # loads the policy cloned before any improvement
     server: Actor | None = None  # a policy behind a server, to improve in place of `policy`
+    notes: list[str] = field(default_factory=list)  # what whoever asked for the run should know of it
     loop: Loop = field(default=None)  # type: ignore[assignment]  # runs the optimisations; None = one that saves nothing
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from aloe_critic.job import Job
 from aloe_critic.judged import Judged
 from aloe_critic.replay import Replay, Windows
 from aloe_critic.td import critic_config
-from aloe_policy.critic import ChunkCritic
+from aloe_policy.critic import ChunkCritic, CriticConfig
 
 
 def reward_scale(replay: Replay, hyper: Hyper) -> tuple[float, float]:
@@ -27,16 +27,25 @@ def kept_critic(job: Job, policy: Judged, **changes: object) -> tuple[ChunkCriti
     """Return the job's critic if it is of the kind now wanted, else None, and the reward scale to use.
 
     A critic that goes on learning keeps its units, or its values would mean something else from round to round. One of
-    another discount, or of other units than `hyper` names, is of no use.
+    another discount, or of other units than `hyper` names, is of no use; the job's notes then say why.
     """
-    critic, hyper = job.critic, job.hyper
-    if critic is not None:
-        length, cost = job.reward_scale or (0.0, 0.0)
-        other = (hyper.max_length or length, hyper.failure_cost or cost) != (length, cost)
-        other |= job.critic_gamma is not None and not math.isclose(job.critic_gamma, hyper.gamma, rel_tol=1e-9)
-        if other or critic.config != critic_config(policy, hyper, **changes):
-            critic = None
-    return critic, (critic is not None and job.reward_scale) or reward_scale(job.replay, job.hyper)
+    if job.critic is None:
+        return None, reward_scale(job.replay, job.hyper)
+    if other := _differences(job, job.critic, critic_config(policy, job.hyper, **changes)):
+        job.notes.append(f"The checkpoint's critic cannot go on learning ({', '.join(other)}): a new one begins.")
+        return None, reward_scale(job.replay, job.hyper)
+    return job.critic, job.reward_scale or reward_scale(job.replay, job.hyper)
+
+
+def _differences(job: Job, critic: ChunkCritic, wanted: CriticConfig) -> list[str]:
+    """Say why a critic cannot go on learning as `wanted`; empty if it can."""
+    hyper, gamma = job.hyper, job.critic_gamma
+    names = "max_length", "failure_cost"
+    pairs = [(n, was, getattr(hyper, n) or was) for n, was in zip(names, job.reward_scale or (0.0, 0.0), strict=True)]
+    if gamma is not None and not math.isclose(gamma, hyper.gamma, rel_tol=1e-9):
+        pairs.append(("gamma", gamma, hyper.gamma))
+    pairs += [(n, was, getattr(wanted, n)) for n, was in critic.config]
+    return [f"{name} = {was}, now {now}" for name, was, now in pairs if was != now]
 
 
 def value_metrics(q: Tensor, windows: Windows) -> dict[str, object]:

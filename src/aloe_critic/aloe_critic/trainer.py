@@ -74,6 +74,7 @@ class TrainResult:
     transitions: int
     set_aside: dict[str, str]  # bag -> why it was not used
     failed_takes: int  # of which so many because the take failed its quality check
+    notes: list[str]  # what else is worth knowing, a sentence each
     metrics: dict[str, object]
     wall_s: float
 
@@ -136,19 +137,20 @@ def train(request: TrainRequest, progress: Progress = lambda *_: None) -> TrainR
             if request.publish:
                 _push(path, request.publish)
         distributed.wait()
-    return result_of(path, replay, learned, set_aside, start)
+    return result_of(path, job, learned, set_aside, start)
 
 
-def result_of(path: Path, replay: Replay, learned: Learned, set_aside: dict[str, str], start: float) -> TrainResult:
+def result_of(path: Path, job: Job, learned: Learned, set_aside: dict[str, str], start: float) -> TrainResult:
     """Return what became of a run that began at `start` (time.monotonic) and published `path`."""
     return TrainResult(
         uri=str(path.resolve()),
         version=path.name,
         sha256=manifest_sha256(path),
-        episodes=len(replay.episodes),
+        episodes=len(job.replay.episodes),
         transitions=int(learned.metrics.get("windows") or learned.metrics.get("bc_windows") or 0),  # type: ignore[call-overload]
         set_aside=set_aside,
         failed_takes=sum(reason.startswith(FAILED.partition("{")[0]) for reason in set_aside.values()),
+        notes=job.notes,
         metrics=learned.metrics,
         wall_s=time.monotonic() - start,
     )

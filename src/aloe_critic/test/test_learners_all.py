@@ -375,6 +375,9 @@ def test_critic_of_other_units_is_not_continued(changes, kept, warm):
     path = publish(warm, "aloe", learned, job.hyper, CONTRACT, "v0001-bc")
     job, again = learn("aloe", warm, path.name, **changes)
     assert (again.critic is job.critic) == kept
+    assert len(job.notes) == (not kept)
+    for note in job.notes:
+        assert all(f"{name} = " in note and f", now {value}" in note for name, value in changes.items())
     assert again.reward_scale == (changes.get("max_length", 40), changes.get("failure_cost", 40))
 
 
@@ -384,3 +387,4 @@ def test_critic_of_another_kind_is_not_continued(warm):
     assert learned.critic.config.steps == 5 == job.replay.stride
     wide = replace(job, hyper=make_hyper(TINY | {"heads": 2}))
     assert method("aloe")(wide).critic.config.heads == 2
+    assert len(job.notes) == 1 and "heads = 5, now 2" in job.notes[0]

@@ -61,6 +61,15 @@ def test_damaged_foreign_and_mismatched_bags_are_set_aside_with_a_reason(bags, t
     assert all(name in reason for name, reason in ((Path(p).name, r) for p, r in result.set_aside.items()))
 
 
+def test_a_critic_that_cannot_go_on_learning_is_said(bags, tmp_path):
+    few = TINY | {"critic_width": 16, "critic_steps": 2, "actor_steps": 2, "actor_head_steps": 2, "refresh_steps": 2}
+    assert train(request(bags, tmp_path)).notes == []
+    assert train(request(bags, tmp_path, method="aloe", overrides=few)).notes == []
+    assert train(request(bags, tmp_path, method="aloe", overrides=few)).notes == []
+    (note,) = train(request(bags, tmp_path, method="aloe", overrides=few | {"gamma": 0.9})).notes
+    assert note == "The checkpoint's critic cannot go on learning (gamma = 0.998, now 0.9): a new one begins."
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

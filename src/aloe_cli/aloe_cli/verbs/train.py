@@ -90,6 +90,8 @@ def train_(
         result = train(request, lambda phase, step, steps, loss: stages.show(phase, step, steps, f"loss {loss:.4g}"))
     for bag, reason in result.set_aside.items():
         Console(stderr=True).print(f"set aside: {bag}: {reason}", highlight=False)
+    for note in result.notes:
+        Console(stderr=True).print(note, highlight=False, soft_wrap=True)
     if result.set_aside:
         print(f"{len(result.set_aside)} bags set aside, {result.failed_takes} of them for their quality check.")
     print(f"{result.uri}: {method} on {result.episodes} episodes, {result.transitions} windows, {result.wall_s:.0f} s.")

@@ -140,6 +140,8 @@ class TrainerNode(Node):
         set_aside = outcome.get("set_aside", {})
         for bag, reason in set_aside.items():
             self.get_logger().warning(f"Set aside {bag}: {reason}")
+        for note in outcome.get("notes", []):
+            self.get_logger().warning(note)
         result = Train.Result(
             success=True,
             message=f"Published {outcome['version']}" + (f"; {len(set_aside)} bags set aside." if set_aside else "."),

@@ -102,7 +102,7 @@ def _improve(
     served = {"version": version, "folder": folder, "base": training.base, "trains": training.trains}
     path = _publish(root, run.path.name, request.method, learned, hyper, contract, parent, served)
     run.finish()
-    return trainer.result_of(path, replay, learned, set_aside, start)
+    return trainer.result_of(path, job, learned, set_aside, start)
 
 
 class _Previous:
