@@ -57,6 +57,11 @@ VARIANTS: dict[str, Variant] = {
     "best8": Variant("target: the best of 8 chunks, as Q-chunking", {"target_samples": 8, "target_pick": "max"}, BY_TD),
     "chunk": Variant("the critic scores whole chunks, not the steps that run", {"scored": "chunk"}, (*BY_CHUNKS, "mc")),
     "never": Variant("a takeover says that the policy would never have succeeded", {"takeover": "never"}, AS_PUBLISHED),
+    "found": Variant(
+        "a takeover is worth the state that the person found, as in the paper",
+        {"takeover": "bootstrap"},
+        ("aloe_takeover",),
+    ),
     "segment": Variant("a correction is credited as a whole", {"continuation": "segment"}, AS_PUBLISHED),
     # The policy
     "refit": Variant("each round refits the warm start", {"refit_from": "warm_start"}, REFITTED),
