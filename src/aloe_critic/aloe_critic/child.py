@@ -19,6 +19,13 @@ from pathlib import Path
 from aloe_core.errors import AloeError
 
 _PR_SET_PDEATHSIG = 1
+_ENVIRONMENT = {
+    # The robot's other processes share the cores: threads must sleep, not spin, while they wait.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Every step needs the memory of the one before again; given back and fetched anew it costs an eighth of the time.
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 _LAST_WORDS = 20  # lines of standard error kept for the report
 
 
@@ -44,8 +51,7 @@ class TrainingChild:
             text=True,
             errors="replace",
             start_new_session=True,
-            # The robot's other processes share the cores: threads must sleep, not spin, while they wait.
-            env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
+            env=_ENVIRONMENT | os.environ,
         )
         self._reader = threading.Thread(target=self._read_errors, name="training-stderr", daemon=True)
         self._reader.start()

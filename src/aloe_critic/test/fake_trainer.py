@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -38,6 +39,12 @@ def main() -> None:
         say(phase="hanging", step=2, steps_total=2, loss=0.25)
         while True:
             time.sleep(60)
+    metrics = {"nice": os.nice(0)}
+    if deed == "allocate":
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            b"x" * (64 << 20)  # not numpy, which asks for large pages
+        metrics["faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     path = write_checkpoint(
         request["checkpoint_dir"],
         request["overrides"].get("version", "v1"),
@@ -48,9 +55,8 @@ def main() -> None:
         step=3,
         parent=request["init"],
         method=request["method"],
-        metrics={"nice": os.nice(0)},
+        metrics=metrics,
     )
-    metrics = {"nice": os.nice(0)}
     say(result={"uri": str(path), "version": path.name, "episodes": 4, "transitions": 50, "metrics": metrics})
 
 

@@ -51,6 +51,13 @@ def test_progress_comes_first_and_the_result_last(tmp_path):
     assert events[-1]["result"]["metrics"]["nice"] == min(19, os.nice(0) + 5)
 
 
+def test_memory_is_kept_between_steps(tmp_path):
+    (*_, last) = start(tmp_path, deed="allocate").events()
+    page = os.sysconf("SC_PAGE_SIZE")
+    # Twenty times 64 MB: touched anew each time they would be twenty times as many pages.
+    assert last["result"]["metrics"]["faults"] < 2 * (64 << 20) / page
+
+
 @pytest.mark.parametrize(
     ("deed", "says"),
     [
