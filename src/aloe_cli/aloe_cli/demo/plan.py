@@ -27,7 +27,7 @@ class Plan:
 FULL = Plan(
     "full",
     bc={"width_head": 256, "bc_steps": 300},
-    aloe={"critic_steps": 700, "refresh_steps": 300, "actor_steps": 60, "actor_head_steps": 800, "bank": 8},
+    aloe={"actor_steps": 150, "actor_head_steps": 1200, "bank": 8},
 )
 SMOKE = Plan(
     "smoke",
