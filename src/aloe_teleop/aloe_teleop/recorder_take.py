@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aloe_core.episode.data import Source
 from aloe_core.episode.labels import EpisodeLabels, TopicCount
@@ -18,6 +18,7 @@ from aloe_core.episode.metadata import Qos
 from aloe_core.episode.quality import PASSED, Limits, StreamAccount, gap_limit, shortcomings
 from aloe_core.episode.writer import EpisodeWriter
 from aloe_core.errors import AloeError
+from aloe_ros import stamps
 
 FIRST_S = 1.0  # within which the first message of a take must have come
 
@@ -25,8 +26,17 @@ FIRST_S = 1.0  # within which the first message of a take must have come
 class Step(Protocol):
     """The fields of ExecutedStep that the labels need."""
 
+    header: Any  # std_msgs/Header
     episode_id: str
     source: int
+    policy_version: str
+
+
+class Driven(NamedTuple):
+    """A step of the take's episode, and who drove it."""
+
+    stamp: int  # ns
+    human: bool
     policy_version: str
 
 
@@ -108,9 +118,7 @@ class Take:
         self._changed = threading.Condition()
         self._finish: Callable[[], Path] | None = None
         self._done: Future[Path] = Future()
-        self._steps = 0
-        self._interventions = 0
-        self._versions: dict[str, None] = {}
+        self._steps: list[Driven] = []
         self._first_step: int | None = None
         self._writer = EpisodeWriter(folder, name, labels, min_free=min_free, sync_period=sync_period)
         self._channels = [self._writer.add_topic(s.name, s.type, s.offered) for s in streams]
@@ -235,11 +243,14 @@ class Take:
             )
             for stream, count, expected in zip(self.streams, self.counts, self.expected(), strict=True)
         }
+        # The arbiter drives on until it hears that the episode has ended; what it drove then is no part of it.
+        label = labels.label_stamp
+        steps = [step for step in self._steps if not label or step.stamp < label]
         return replace(
             labels,
-            steps=self._steps,
-            intervention_steps=self._interventions,
-            policy_versions=tuple(self._versions),
+            steps=len(steps),
+            intervention_steps=sum(step.human for step in steps),
+            policy_versions=tuple(dict.fromkeys(step.policy_version for step in steps if step.policy_version)),
             quality=self.quality() or PASSED,
             topics=topics,
         )
@@ -271,7 +282,5 @@ class Take:
             return
         step = self._decode_step(item.data)
         if step.episode_id == self.labels.episode_id and step.source != Source.RESET:
-            self._steps += 1
-            self._interventions += step.source == Source.HUMAN
-            if step.policy_version:
-                self._versions.setdefault(step.policy_version)
+            stamp = stamps.to_ns(step.header.stamp)
+            self._steps.append(Driven(stamp, step.source == Source.HUMAN, step.policy_version))

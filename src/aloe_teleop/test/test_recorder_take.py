@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_steps_interventions_versions_and_counts_go_into_the_labels(tmp_path):
     assert (executed.received, executed.expected, executed.max_gap) == (21, 30, pytest.approx(0.22))
     assert (other.received, other.expected, other.dropped) == (1, -1, 2)
     assert take.counts[EXECUTED].gaps == 1
+
+
+def test_steps_that_ran_on_after_the_label_are_in_the_bag_but_not_in_the_labels(tmp_path):
+    take = make(tmp_path)
+    take.put([step(k, source=1, policy_version="v1") for k in range(8)])
+    take.put([step(k, source=2) for k in range(8, 11)])
+    take.put([step(11, source=1, policy_version="v2")])
+    path = take.finish(replace(take.labels, end="truncated", label_stamp=10 * DT)).result(10)
+    found = read_labels(path)
+    assert (found.steps, found.intervention_steps, found.policy_versions) == (10, 2, ("v1",))
+    assert found.topics["/control/executed"].received == 12
 
 
 def test_what_does_not_fit_the_queue_is_dropped_and_counted(tmp_path):

@@ -41,7 +41,7 @@ class EpisodeLabels:
     reason: str = ""
     label_stamp: int = 0  # ns, when success or failure was first true; 0 = no label
     policy_versions: tuple[str, ...] = ()
-    steps: int = 0  # control steps recorded
+    steps: int = 0  # control steps before label_stamp
     intervention_steps: int = 0  # of which a person drove
     quality: str = ""  # "passed", else what fails the take; empty where nobody checked
     topics: Mapping[str, TopicCount] = field(default_factory=dict)
