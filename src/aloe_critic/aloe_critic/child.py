@@ -19,10 +19,11 @@ from pathlib import Path
 from aloe_core.errors import AloeError
 
 _PR_SET_PDEATHSIG = 1
-_ENVIRONMENT = {
+ENVIRONMENT = {
     # The robot's other processes share the cores: threads must sleep, not spin, while they wait.
     "OMP_WAIT_POLICY": "PASSIVE",
     # Every step needs the memory of the one before again; given back and fetched anew it costs an eighth of the time.
+    # `./aloe train` sets the same.
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }
@@ -51,7 +52,7 @@ class TrainingChild:
             text=True,
             errors="replace",
             start_new_session=True,
-            env=_ENVIRONMENT | os.environ,
+            env=ENVIRONMENT | os.environ,
         )
         self._reader = threading.Thread(target=self._read_errors, name="training-stderr", daemon=True)
         self._reader.start()

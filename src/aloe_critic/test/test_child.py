@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aloe_core.errors import AloeError
-from aloe_critic.child import TrainingChild
+from aloe_critic.child import ENVIRONMENT, TrainingChild
 
 CONTRACT = Path(__file__).parents[3] / "config" / "robots" / "aloha_sim.yaml"
 
@@ -58,6 +58,12 @@ def test_memory_is_kept_between_steps(tmp_path):
     assert last["result"]["metrics"]["faults"] < 2 * (64 << 20) / page
 
 
+@pytest.mark.parametrize("name", [name for name in ENVIRONMENT if name.startswith("MALLOC_")])
+def test_a_training_by_hand_keeps_as_much(name):
+    entry = Path(__file__).parents[3] / "aloe"
+    assert f"{name}=${{{name}:-{ENVIRONMENT[name]}}}" in entry.read_text()
+
+
 @pytest.mark.parametrize(
     ("deed", "says"),
     [
@@ -91,7 +97,7 @@ def test_no_request_file_is_left_behind(tmp_path, monkeypatch):
 
 def test_the_child_dies_with_its_parent(tmp_path):
     script = (
-        "import json, sys\nfrom aloe_critic.child import TrainingChild\n"
+        "import json, sys\nfrom aloe_critic.child import ENVIRONMENT, TrainingChild\n"
         "child = TrainingChild(json.loads(sys.argv[1]), module='fake_trainer')\n"
         "[print(event['phase'], flush=True) for event in child.events()]\n"
     )
