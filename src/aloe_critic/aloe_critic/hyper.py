@@ -127,7 +127,7 @@ class Hyper(BaseModel):
     advantage_scale: Literal["rank", "std"] = "rank"  # normal scores of the ranks, or A / std (heavy-tailed)
     effective_size: float = Field(0.2, gt=0, le=1)  # target (sum w)^2 / (n sum w^2)
 
-    # State values on Monte Carlo returns (awr, recap)
+    # State values on Monte Carlo returns (awr, recap); of iql, on a critic that goes on learning
     value_width: int = Field(256, ge=8)
     value_steps: int = Field(600, ge=1)  # half the critic's: more and it remembers the episodes it is asked about
     value_lr: float = Field(3e-4, gt=0)

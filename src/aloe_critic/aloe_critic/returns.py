@@ -76,10 +76,17 @@ def successors(windows: Windows) -> Tensor:
 
 
 def taken_over(windows: Windows) -> Tensor:
-    """Return which windows of a policy end where a person took over, bool [N]."""
+    """Return which windows of a policy end where a person took over, at once or after the robot held, bool [N]."""
     after = successors(windows)
-    human = windows.source[after.clamp_min(0)] == int(Source.HUMAN)
-    return (windows.source == int(Source.POLICY)) & (windows.discount > 0) & (after >= 0) & human
+    going = windows.discount > 0
+    at = torch.where(going, after, -1)
+    # Pointer doubling over held windows: each pass follows twice as many of them.
+    held = (windows.source == int(Source.HOLD)) & (at >= 0)
+    skip = torch.where(held, at, torch.arange(len(windows)))
+    for _ in range(max(1, len(windows)).bit_length()):
+        skip = skip[skip]
+    human = windows.source[skip[at.clamp_min(0)]] == int(Source.HUMAN)
+    return (windows.source == int(Source.POLICY)) & (at >= 0) & human
 
 
 def monte_carlo(windows: Windows) -> Tensor:

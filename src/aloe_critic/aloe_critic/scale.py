@@ -27,11 +27,14 @@ def kept_critic(job: Job, policy: Judged, **changes: object) -> tuple[ChunkCriti
     """Return the job's critic if it is of the kind now wanted, else None, and the reward scale to use.
 
     A critic that goes on learning keeps its units, or its values would mean something else from round to round. One of
-    another discount, or of other units than `hyper` names, is of no use; the job's notes then say why.
+    another discount, or of other units than `hyper` names, is of no use; the job's notes then say why. How its heads
+    are read (`pessimism`) is no part of what it learned, and is set anew.
     """
     if job.critic is None:
         return None, reward_scale(job.replay, job.hyper)
-    if other := _differences(job, job.critic, critic_config(policy, job.hyper, **changes)):
+    wanted = critic_config(policy, job.hyper, **changes)
+    job.critic.read_heads(wanted.pessimism)
+    if other := _differences(job, job.critic, wanted):
         job.notes.append(f"The checkpoint's critic cannot go on learning ({', '.join(other)}): a new one begins.")
         return None, reward_scale(job.replay, job.hyper)
     return job.critic, job.reward_scale or reward_scale(job.replay, job.hyper)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +104,23 @@ def test_windows_that_a_person_cut_short_are_those_before_the_takeover():
     assert (windows.episode[cut] == 2).all()
     assert len(set(windows.next_obs[cut].tolist())) == len(takeovers), "they end at the takeovers"
     assert (windows.source[cut] == int(Source.POLICY)).all()
+
+
+@pytest.mark.parametrize("held", [1, 5, 13])
+def test_a_takeover_after_the_robot_held_is_one_as_well(held):
+    """The operator, or an alarm, stops the policy; then the person takes over."""
+    replay = Replay(CONTRACT, stride=5, buckets=512)
+    ep = mixed_episode(CONTRACT, 4, takeover=20 + held)
+    source, chunk, index = ep.source.copy(), ep.chunk.copy(), ep.chunk_index.copy()
+    source[20 : 20 + held], chunk[20 : 20 + held], index[20 : 20 + held] = int(Source.HOLD), -1, -1
+    replay.add(replace(ep, source=source, chunk=chunk, chunk_index=index))
+    resumed = source.copy()
+    resumed[20 + held :] = int(Source.POLICY)
+    replay.add(replace(ep, source=resumed, chunk=np.where(resumed == int(Source.POLICY), 0, -1)))
+    windows = replay.windows(gamma=0.99, max_length=40, failure_cost=40)
+    cut = taken_over(windows)
+    assert cut.any() and (windows.episode[cut] == 0).all() and (windows.source[cut] == int(Source.POLICY)).all()
+    assert set(windows.next_obs[cut].tolist()) == {int(windows.obs[windows.source == int(Source.HOLD)].min())}
 
 
 def corrected(**overrides):

@@ -144,7 +144,7 @@ GOLDEN = {
     "recap": {"value_loss": 5.25815, "threshold": 0.17948, "positive": 0.7, "actor_loss": 2.97079},
     "aloe": {"critic_loss": 3.96636, "q_mean": -2.02803, "advantage_human": 0.01563, "actor_loss": 3.69783},
     "aloe_takeover": {"beta": 0.57935, "effective_size": 0.19667, "advantage_human": -0.02052, "actor_loss": 1.97068},
-    "iql": {"critic_loss": 2.61353, "advantage_human": -0.41213, "actor_loss": 2.25643},
+    "iql": {"critic_loss": 2.59443, "advantage_human": -0.41213, "actor_loss": 2.25643},
     "mc": {"critic_loss": 8.26555, "q_mean": -2.00446, "actor_loss": 3.0454, "critic_loss_new_policy": 11.49453},
     "qc": {"actor_loss": 9.03793, "critic_loss": 1.58603, "q_mean": -1.9479},
     "hil_serl": {"loss": 14.66287, "temperature": 0.00999},
@@ -379,6 +379,35 @@ def test_critic_of_other_units_is_not_continued(changes, kept, warm):
     for note in job.notes:
         assert all(f"{name} = " in note and f", now {value}" in note for name, value in changes.items())
     assert again.reward_scale == (changes.get("max_length", 40), changes.get("failure_cost", 40))
+
+
+def test_critic_whose_heads_are_read_otherwise_is_continued(warm):
+    job, learned = learn("aloe", warm)
+    path = publish(warm, "aloe", learned, job.hyper, CONTRACT, "v0001-bc")
+    job, again = learn("aloe", warm, path.name, pessimism="mean")
+    assert again.critic is job.critic and job.notes == []
+    q = torch.randn(5, 7, 1)
+    assert torch.equal(again.critic.pessimistic(q), q.mean(0))
+
+
+def test_a_new_v_of_iql_begins_with_what_its_critic_has_learned(warm, monkeypatch):
+    job, learned = learn("iql", warm)
+    assert "value_loss" not in learned.metrics, "nothing to begin with yet"
+    with torch.no_grad():
+        learned.critic.out.weight.zero_()
+        learned.critic.out.bias.fill_(-0.3)  # Q of everything
+    path = publish(warm, "iql", learned, job.hyper, CONTRACT, "v0001-bc")
+    met = {}
+
+    def kept(critic, value, policy, table, job, steps, phase):
+        if phase == "critic and value":
+            with torch.no_grad():
+                met["v"] = value(table.z).mean().item()
+        return 0.0
+
+    monkeypatch.setattr("aloe_critic.learners.iql.fit_q_and_v", kept)
+    learn("iql", warm, path.name, value_steps=300, critic_lr=1e-2)
+    assert met["v"] == pytest.approx(-0.3, abs=0.1)
 
 
 def test_critic_of_another_kind_is_not_continued(warm):

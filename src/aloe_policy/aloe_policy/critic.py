@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from aloe_policy.knots import knot_rows
 
+# Q_pess over heads; lcb: mean - standard deviation; quantile: the lower quartile, less moved by one bad head
+Pessimism = Literal["min", "mean", "lcb", "quantile"]
+
 
 class CriticConfig(BaseModel):
     """Everything needed to build a ChunkCritic before its weights are loaded."""
@@ -27,8 +30,7 @@ class CriticConfig(BaseModel):
     layers: int = Field(3, ge=2)
     shared_trunk: bool = False  # one trunk under K linear heads; else K networks, whose spread means more
     prior: float = Field(0.0, ge=0)  # scale of fixed random networks added to the heads (arXiv 1806.03335)
-    # Q_pess over heads; lcb: mean - standard deviation; quantile: the lower quartile, less moved by one bad head
-    pessimism: Literal["min", "mean", "lcb", "quantile"] = "min"
+    pessimism: Pessimism = "min"
     # Leading steps that a second critic scores, from which this one is distilled; 0 = none (DQC, arXiv 2512.10926)
     long_steps: int = Field(0, ge=0)
 
@@ -113,6 +115,12 @@ class ChunkCritic(Ensemble):
         """z [B, Z], tokens [B, n, D] -> Q [K, B, n]."""
         q = super().forward(z, tokens)
         return q if self.prior is None else q + self.config.prior * self.prior(z, tokens)
+
+    def read_heads(self, pessimism: Pessimism) -> None:
+        """Take another bound of the heads for Q_pess; what they learned stays."""
+        self.config = self.config.model_copy(update={"pessimism": pessimism})
+        if self.long is not None:
+            self.long.read_heads(pessimism)
 
     def pessimistic(self, q: Tensor) -> Tensor:
         """Q_pess of an ensemble's values, [K, ...] -> [...]."""

@@ -16,6 +16,7 @@ from aloe_critic.job import Job, Learned
 from aloe_critic.learners.select import driven_rows
 from aloe_critic.loop import Phase
 from aloe_critic.replay.drawing import drawing
+from aloe_critic.returns import least_return
 from aloe_critic.scale import kept_critic, value_metrics
 from aloe_critic.td import ChunkTable, CriticFit, data_tokens, new_critic
 from aloe_critic.values import ValueNet
@@ -24,16 +25,22 @@ from aloe_policy.model import FlowPolicy
 
 
 def learn(job: Job) -> Learned:
-    """w = min(exp(beta A / std(A)), cap), A = Q(s, a) - V(s); no chunk of the policy is ever evaluated."""
+    """w = min(exp(beta A / std(A)), cap), A = Q(s, a) - V(s); no chunk of the policy is ever evaluated.
+
+    Checkpoints hold no V: where their critic goes on learning, a new V is first fitted to it.
+    """
     hyper, policy = job.hyper, job.needs_policy("iql")
     critic, scale = kept_critic(job, policy)
     windows = job.replay.windows(gamma=hyper.gamma, max_length=scale[0], failure_cost=scale[1])
     rows = driven_rows(windows, "iql")
     table = ChunkTable(windows, compute_features(policy, job.replay), job.replay.state(), *scale)
-    critic = critic or new_critic(policy, hyper, table)
+    known, critic = critic is not None, critic or new_critic(policy, hyper, table)
     value = ValueNet(policy.feature_dim, hyper.critic_width, 1).to(job.device)
-    nn.init.constant_(value[-1].bias, float(critic.out.bias.detach().mean()))  # type: ignore[arg-type]  # both begin alike
     metrics: dict[str, object] = {"windows": len(windows)}
+    if known:
+        metrics["value_loss"] = fit_v(critic, value, policy, table, job)
+    else:
+        nn.init.constant_(value[-1].bias, float(critic.out.bias.detach().mean()))  # type: ignore[arg-type]  # alike
     metrics["critic_loss"] = fit_q_and_v(critic, value, policy, table, job, hyper.critic_steps, "critic and value")
 
     with torch.no_grad():
@@ -52,6 +59,25 @@ def learn(job: Job) -> Learned:
     return Learned(policy, critic, 1, scale, metrics)
 
 
+def fit_v(critic: ChunkCritic, value: ValueNet, policy: FlowPolicy, table: ChunkTable, job: Job) -> float:
+    """Regress a new V on an expectile of Q_pess of a critic that stays as it is, at replayed chunks."""
+    hyper, w = job.hyper, table.windows
+    obs = w.obs.to(job.device)
+    with torch.no_grad():
+        q = critic.pessimistic(critic(table.z[obs], data_tokens(policy, critic, table))).squeeze(-1)
+    draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
+    batch: dict[str, Tensor] = {}
+
+    def loss(_step: int) -> Tensor:
+        pick = draw(hyper.critic_batch).to(job.device)
+        batch.update(window=pick, z=table.z[obs[pick]], q=q[pick])
+        return expectile_loss(batch["q"] - value(batch["z"]).squeeze(-1), hyper.iql_expectile).mean()
+
+    optimizer = torch.optim.AdamW(value.parameters(), lr=hyper.critic_lr, fused=True)
+    phase = Phase("value of the critic so far", {"value": value}, optimizer, hyper.value_steps, loss, hyper.clip, batch)
+    return job.loop.run(phase)
+
+
 def fit_q_and_v(
     critic: ChunkCritic, value: ValueNet, policy: FlowPolicy, table: ChunkTable, job: Job, steps: int, phase: str
 ) -> float:
@@ -63,6 +89,7 @@ def fit_q_and_v(
     fitting = CriticFit(critic, hyper)
     draw = drawing(job.replay, w, hyper, torch.arange(len(w)))
     obs, after, reward, discount = (t.to(job.device) for t in (w.obs, w.next_obs, w.reward, w.discount))
+    least = least_return(hyper.gamma, table.max_length, table.failure_cost)
     batch: dict[str, Tensor] = {}
 
     def loss(_step: int) -> Tensor:
@@ -70,6 +97,7 @@ def fit_q_and_v(
         z, tokens = table.z[obs[pick]], executed[pick]
         with torch.no_grad():
             y = reward[pick] + discount[pick] * value(table.z[after[pick]]).squeeze(-1)
+            y = y.clamp(least, 0.0) if hyper.bounded_target else y
             q = critic.pessimistic(fitting.target(z, tokens)).squeeze(-1)
         batch.update(window=pick, z=z, chunk=tokens, y=y, q=q)
         v_loss = expectile_loss(q - value(z).squeeze(-1), hyper.iql_expectile).mean()

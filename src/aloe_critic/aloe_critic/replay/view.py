@@ -84,6 +84,7 @@ class Replay:
         """See these bags of a store, in this order, in place of all others; they must be there and usable."""
         self._store, self.feature_dim = store, store.feature_dim
         self._words, self._tasks = {}, {}
+        self.cache = FrameCache(self._size, self.cache_bytes, self._load)  # frames of other bags had the same numbers
 
         def key(number: int) -> index.Key | None:
             if number >= len(bags):
