@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from aloe_cli.bench.improve_table import markdown, paired
+from aloe_cli.bench.learning import plan, row
 from aloe_cli.bench.learning.row import load
 from cli_tools import aloe, fails_in_one_sentence, result
 from test_bench_learn import CONTRACT, learn
 
+OTHER = str(Path(CONTRACT).parent / "aloha_sim.yaml")
 KEY = "sorting-easy_average_hg_dagger_s0"
 
 
@@ -49,6 +54,7 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
     assert list(more["good"]) == list(more["critic"]) == ["1", "2", "4"], "the policy is kept, and measured again"
     assert more["good"]["4"] == rows[1]["good"]["4"] and set(more["critic"]["2"]) == {"spearman", "ece", "bias"}
     assert rows[0]["critic"] == {"1": None}
+    assert all(row["revision"] and row["notes"] == [] for row in rows)
     checkpoint = tmp_path / "work/checkpoints" / f"{KEY}_aloe_select+n4" / more["after"]
     assert [load(str(checkpoint), str(CONTRACT), count).candidates for count in (0, 2, 32)] == [4, 2, 32]
 
@@ -59,6 +65,27 @@ def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, l
 
     other = run(*improve(learned, tmp_path, *words[:4], "--set", "gamma=0.9"))
     assert other.returncode == 2 and "had other settings" in other.stderr
+
+
+@pytest.mark.parametrize("new_critic", [True, False])
+def test_a_critic_begins_anew_or_goes_on_and_notes_are_passed_on(new_critic, monkeypatch):
+    critic, met = nn.Linear(1, 1), []
+    models = SimpleNamespace(policy=nn.Linear(1, 1), critic=critic, config={}, directory=Path("v0001"))
+
+    def learner(job):
+        met.append(job.critic)
+        job.notes.append("as it is")
+
+    monkeypatch.setattr(row, "load_models", lambda *_: models)
+    monkeypatch.setattr(row, "find_method", lambda _: learner)
+    monkeypatch.setattr(row, "publish", lambda *_: Path("v0002"))
+    notes = []
+    one = plan.Row("sorting", "easy", "aloe", "average", 0)
+    replay = row.new_replay(CONTRACT, plan.Budget(observe="objects"))
+    row.improve(
+        "aloe", replay, Path(), Path("v0001"), {}, one, CONTRACT, print, new_critic=new_critic, notes=notes
+    )  # fmt: skip
+    assert met == [None if new_critic else critic] and notes == ["as it is"]
 
 
 @pytest.mark.slow
@@ -77,6 +104,10 @@ def test_bad_input_is_one_sentence(run, learned, tmp_path):
     for words, sentence in (
         (("--runs", "nothing", "--methods", "hg_dagger"), f"expected one of {KEY}"),
         (("--runs", KEY, "--methods", "magic"), "magic"),
+        (("--runs", KEY, "--methods", "recap,recap"), "method = 'recap': named twice."),
+        (("--runs", f"{KEY},{KEY}", "--methods", "recap"), f"run = '{KEY}': named twice."),
+        (("--runs", KEY, "--methods", "recap", "--critic", "old"), "critic = 'old': expected new or kept."),
+        (("--runs", KEY, "--methods", "recap", "--contract", OTHER), "not of aloha_sim.yaml"),
         (("--runs", KEY, "--methods", "hg_dagger", "--chunks", "1,none"), "chunks = 'none'"),
         (("--learned", tmp_path, "--runs", KEY, "--methods", "hg_dagger"), "not the budget of a `bench learn`"),
     ):
@@ -97,6 +128,7 @@ def test_the_table_has_the_best_first_and_pairs_the_others_with_it():
         {"method": "b", "good": {"1": [1, 1, 0, 0]}},
     ]
     facts = {"hardware": "a machine", "revision": "0123456789abcdef", "episodes": 4, "runs": ["r0", "r1"]}
+    facts |= {"critic": "kept"}
     lines = [line for line in markdown(rows, facts).splitlines() if line.startswith(("| a", "| b"))]
     assert [line.split(" | ")[:2] for line in lines] == [["| a", "8"], ["| b", "1"], ["| a", "1"]]
     assert "| 0.875 (" in lines[0] and "| 0.75, 1.00 |" in lines[0] and lines[0].endswith("|  | 0.50, 0.25, -0.12 |")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from aloe_cli.bench.learn import task_levels
 from aloe_cli.bench.learning import plan, table
 from aloe_cli.bench.learning.yardstick import times_to_yardstick
 from aloe_core.errors import AloeError
@@ -52,6 +53,32 @@ def test_means_over_seeds_are_what_reaches_the_yardstick():
     ]
     found = {one["method"]: one["share"] for one in times_to_yardstick(rows)}
     assert found == {"recap": 1.0, "aloe": None}, "0.65 on average is not 0.7"
+
+
+def test_a_method_is_held_against_recap_on_the_seeds_that_both_have():
+    """Seed 1 is the harder one: where RECAP did not run it, it says nothing of who needs less."""
+    rows = [
+        row("recap", 0.4, 0.5, 0.6),
+        row("aloe", 0.4, 0.6, 0.7),
+        row("aloe", 0.1, 0.2, 0.5, seed=1),
+        row("qc", 0.4, 0.9, 0.9, seed=1),
+    ]
+    found = {one["method"]: (one["seeds"], one["goal"], one["share"]) for one in times_to_yardstick(rows)}
+    assert found == {"recap": ([0], 0.6, 1.0), "aloe": ([0], 0.6, 0.5)}
+
+
+def test_what_is_named_twice_is_refused():
+    def asked(methods, humans):
+        return plan.rows(["sorting"], {"sorting": "easy"}, methods, humans, 1, ["aloe", "recap"])
+
+    assert len(asked(["aloe", "recap"], ["clumsy"])) == 2
+    with pytest.raises(AloeError, match=r"^method = 'aloe': named twice\.$"):
+        asked(["aloe", "recap", "aloe"], ["clumsy"])
+    with pytest.raises(AloeError, match=r"^human = 'clumsy': named twice\.$"):
+        asked(["aloe"], ["clumsy", "clumsy"])
+    assert task_levels("laundry_folding/full,phone_packing") == {"laundry_folding": "full", "phone_packing": "easy"}
+    with pytest.raises(AloeError, match=r"^task = 'phone_packing': named twice"):
+        task_levels("phone_packing/easy,phone_packing/full")
 
 
 def test_table_says_what_a_variant_is_and_how_right_its_critic_was(tmp_path):

@@ -8,9 +8,10 @@ import json
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 import yaml
@@ -19,7 +20,7 @@ from aloe_cli import paths
 from aloe_cli.bench.hardware import learned_on
 from aloe_cli.bench.improve_table import write
 from aloe_cli.bench.learning import row as learning
-from aloe_cli.bench.learning.plan import Budget, Row
+from aloe_cli.bench.learning.plan import Budget, Row, once
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
 from aloe_cli.paths import ContractOption
@@ -38,6 +39,8 @@ from aloe_sim import gl  # noqa: F401  chooses the renderer before mujoco is imp
 from aloe_sim.collect import Job, collect, follow_parent, single_threaded
 from aloe_sim.station import Station
 
+Critic = Literal["new", "kept"]
+
 app = VerbApp(help="Compare methods on the same data, one step of learning each.")
 
 SEED0 = 3_000_000  # of the measured episodes; no run trains or is measured on these
@@ -54,6 +57,10 @@ def improve(
         str,
         typer.Option(help="Of how many chunks the best is to run, comma-separated; empty: 1, and the learner's own."),
     ] = "",
+    critic: Annotated[
+        str,
+        typer.Option(help="Critics: new, so that all have learned for as long; or kept, the run's own where it fits."),
+    ] = "new",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyperparameter, on top of the run's own.", metavar="KEY=VALUE")
     ] = None,
@@ -69,27 +76,32 @@ def improve(
     ),
     contract: ContractOption = None,
 ) -> dict[str, Any]:
-    """Give every method what a run had before its last step: its policy and critic, and all its episodes.
+    """Give every method what a run had before its last step: its policy, and all its episodes.
 
-    The episodes are those of the same seeds again. A method that chooses among chunks is measured with one chunk too,
-    so that what the critic adds at run time is told from what it taught the policy. Beside success stands how right
-    the critic was about the chunks that ran, where there is one. What --work has of a method beyond `chunks` is told
-    as well.
+    Critics begin anew, for only methods whose critics are of the same shape could go on with the run's (`--critic
+    kept`). The episodes are those of the same seeds again. A method that chooses among chunks is measured with one
+    chunk too, so that what the critic adds at run time is told from what it taught the policy. Beside success stands
+    how right the critic was about the chunks that ran, where there is one. What --work has of a method beyond `chunks`
+    is told as well.
     """
     counts = _counts(chunks)
     robot = str(paths.contract(contract).resolve())
-    budget = _budget(learned)
+    budget = _budget(learned, Path(robot).name)
     overrides = parse(set_)
     device_of(make_hyper(budget.overrides | overrides))
-    for name in methods.split(","):
+    if critic not in get_args(Critic):
+        raise AloeError(f"critic = {critic!r}: expected new or kept.")
+    for name in once("method", methods.split(",")):
         find_method(variants.split(name)[0])
-    rows = [_row(learned, key) for key in runs.split(",")]
+    rows = [_row(learned, key) for key in once("run", runs.split(","))]
     facts = {
         "hardware": learned_on(str((budget.overrides | overrides).get("device", "cpu"))),
         "revision": git_revision() or "unknown",
         "runs": runs.split(","),
         "learned": str(learned.resolve()),
         "episodes": episodes,
+        "critic": critic,
+        "contract": Path(robot).name,
         "overrides": overrides,
         "budget_overrides": budget.overrides,
     }
@@ -100,8 +112,8 @@ def improve(
         methods=methods.split(","),
         episodes=episodes,
         counts=counts,
-        budget=budget,
-        overrides=overrides,
+        budget=replace(budget, overrides=budget.overrides | overrides),
+        critic=cast(Critic, critic),
         contract=robot,
     )
     workers = min(processes or len(os.sched_getaffinity(0)), len(rows))
@@ -125,7 +137,7 @@ def measure(
     episodes: int,
     counts: list[int],
     budget: Budget,
-    overrides: dict[str, Any],
+    critic: Critic,
     contract: str,
     learned: str,
     work: str,
@@ -142,9 +154,10 @@ def measure(
         if not result.get("after") or not (root / result["after"]).is_dir():
             if replay is None:
                 replay = _data(row, budget, contract, run, curve)
-            checkpoint = _step(name, replay, line, root, row, budget, overrides, contract)
+            notes: list[str] = []
+            checkpoint = _step(name, replay, line, root, row, budget, critic, contract, notes)
             result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name}
-            result |= {"after": checkpoint.name, "good": {}, "critic": {}}
+            result |= {"after": checkpoint.name, "revision": git_revision(), "notes": notes, "good": {}, "critic": {}}
         checkpoint = root / result["after"]
         judged = load_models(checkpoint, load_contract(contract)).critic is not None
         own = {1, learning.candidates(checkpoint)}
@@ -192,18 +205,32 @@ def _step(
     root: Path,
     row: Row,
     budget: Budget,
-    overrides: dict[str, Any],
+    critic: Critic,
     contract: str,
+    notes: list[str],
 ) -> Path:
-    """Return what a method with its variants makes of the last checkpoint of a line, in a folder that has the line."""
+    """Return what a method with its variants makes of the last checkpoint of a line, in a folder that has the line.
+
+    What whoever reads the result should know of it is added to `notes`.
+    """
     method, changed = variants.split(name)
     robot = load_contract(contract)
     changes = variants.overrides(changed, robot, make_hyper(budget.overrides).on(robot).stride)
     shutil.rmtree(root, ignore_errors=True)
     for checkpoint in line:
         shutil.copytree(checkpoint, root / checkpoint.name)
-    hyper = budget.overrides | overrides | changes
-    return learning.improve(method, replay, root, root / line[-1].name, hyper, row, contract, lambda _: None)
+    return learning.improve(
+        method,
+        replay,
+        root,
+        root / line[-1].name,
+        budget.overrides | changes,
+        row,
+        contract,
+        lambda _: None,
+        new_critic=critic == "new",
+        notes=notes,
+    )
 
 
 def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[str, Any]]) -> Replay:
@@ -213,11 +240,13 @@ def _data(row: Row, budget: Budget, contract: str, run: Path, curve: list[dict[s
     for episode in collected:
         replay.add(episode)
     station = Station(load_contract(contract), row.task, row.level, render=budget.observe == "images")
-    spent = 0.0
+    spent, good = 0.0, 0
     for number, (point, after) in enumerate(itertools.pairwise(curve), 1):
-        for episode in learning.collect_round(row, budget, contract, station, run / point["checkpoint"], number):
+        start = run / point["checkpoint"]
+        for episode in learning.collect_round(row, budget, contract, station, start, number, good):
             replay.add(episode)
             spent += episode.steps * episode.dt
+        good = after["successes"]
         if abs(spent - after["interaction_s"]) > 0.01:
             raise AloeError(
                 f"{run}: round {number} made again takes {spent:.2f} s in all, and took {after['interaction_s']} s: "
@@ -248,11 +277,12 @@ def _row(learned: Path, key: str) -> Row:
     return Row(*(data[name] for name in ("task", "level", "method", "human", "seed")))
 
 
-def _budget(learned: Path) -> Budget:
+def _budget(learned: Path, ours: str) -> Budget:
     path = learned / "budget.yaml"
     try:
         data = yaml.safe_load(path.read_text())
-        data.pop("contract", None)
+        if (theirs := data.pop("contract", ours)) != ours:
+            raise AloeError(f"{path}: its runs are of the contract {theirs}, not of {ours}.")
         return Budget(**data)
     except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
         raise AloeError(f"{path}: not the budget of a `bench learn` ({' '.join(str(error).split())}).") from error
@@ -261,7 +291,8 @@ def _budget(learned: Path) -> Budget:
 def _same_question(work: Path, facts: dict[str, Any]) -> None:
     """Measurements by other settings or of other runs do not compare; AloeError if `work` holds such."""
     path = work / "settings.yaml"
-    wanted = yaml.safe_dump({key: facts[key] for key in ("learned", "episodes", "overrides", "budget_overrides")})
+    names = "learned", "episodes", "critic", "contract", "overrides", "budget_overrides"
+    wanted = yaml.safe_dump({name: facts[name] for name in names})
     if path.exists() and path.read_text() != wanted:
         raise AloeError(f"{path}: measurements there had other settings; choose another --work or delete it.")
     work.mkdir(parents=True, exist_ok=True)

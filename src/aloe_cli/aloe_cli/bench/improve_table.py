@@ -13,6 +13,11 @@ from aloe_core.statistics import wilson
 
 Rows = list[dict[str, Any]]
 
+CRITICS = {
+    "new": "each begun anew",
+    "kept": "that of the run goes on learning where it fits; notes in the JSON say where not",
+}
+
 
 def write(rows: Rows, facts: dict[str, Any], out: Path) -> None:
     """Write `out`.json and `out`.md."""
@@ -31,11 +36,14 @@ def markdown(rows: Rows, facts: dict[str, Any]) -> str:
             critics[method, int(count)] = [found for row in mine if (found := row.get("critic", {}).get(count))]
     order = sorted(cells, key=lambda cell: -np.concatenate(cells[cell]).mean())
     best = np.concatenate(cells[order[0]])
+    fits = sorted({(row.get("revision") or "not recorded")[:12] for row in rows})
     lines = [
         "# One step of learning on the same data",
         "",
-        f"{facts['hardware']}; revision {facts['revision'][:12]}. {facts['episodes']} episodes for each run, the same",
-        f"starts. Data and policy before the step: {', '.join(facts['runs'])}.",
+        f"{facts['hardware']}; table of revision {facts['revision'][:12]}, fits of {', '.join(fits)}.",
+        "",
+        f"{facts['episodes']} episodes for each run, the same starts. Data and policy before the step:",
+        f"{', '.join(facts['runs'])}. Critics: {CRITICS[facts['critic']]}.",
         "",
         "| method | chunks sampled | success (95 %) | by run | less than the best (95 %, paired) "
         "| critic: Spearman, ECE, bias |",

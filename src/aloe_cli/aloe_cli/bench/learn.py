@@ -172,12 +172,17 @@ def _same_budget(work: Path, limits: plan.Budget, robot: str) -> None:
 
 
 def task_levels(tasks: str) -> dict[str, str]:
-    """`task,task/level` to level by task, the first if none is named; AloeError for what there is not."""
-    levels = {}
+    """`task,task/level` to level by task, the first if none is named.
+
+    AloeError for what there is not, and for a task named twice.
+    """
+    levels: dict[str, str] = {}
     for word in tasks.split(","):
         task, _, level = word.partition("/")
         known = TASKS.get(task)
         level = level or (known.levels[0] if known else "")
         make_task(task, level, "train")  # says what is unknown
+        if task in levels:
+            raise AloeError(f"task = {task!r}: named twice; one level of a task at a time.")
         levels[task] = level
     return levels

@@ -74,10 +74,19 @@ class Budget:
     overrides: dict[str, Any] = field(default_factory=dict)  # of aloe_critic.hyper
 
 
+def once(what: str, names: list[str]) -> list[str]:
+    """Return the names; AloeError if one stands there twice: its runs would be made side by side and counted twice."""
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise AloeError(f"{what} = {twice[0]!r}: named twice.")
+    return names
+
+
 def rows(
     tasks: list[str], levels: dict[str, str], methods: list[str], humans: list[str], seeds: int, known: list[str]
 ) -> list[Row]:
-    """Return every run asked for, seed by seed; AloeError for an unknown method, variant or human."""
+    """Return every run asked for, seed by seed; AloeError for a method, variant or human unknown or named twice."""
+    for what, names in (("method", methods), ("human", humans)):
+        once(what, names)
     for method in methods:
         learner, _ = variants.split(method)
         if learner not in known:

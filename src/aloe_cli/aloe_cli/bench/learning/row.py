@@ -110,7 +110,7 @@ def run(row: Row, budget: Budget, contract: str, out: str, say: Say = lambda _: 
     station = Station(robot, row.task, row.level, render=budget.observe == "images")
     for number in range(1, budget.rounds + 1):
         say(f"{row.key}: round {number}, collecting")
-        episodes = collect_round(row, budget, contract, station, checkpoint, number)
+        episodes = collect_round(row, budget, contract, station, checkpoint, number, successes)
         for episode in episodes:
             replay.add(episode)
         interaction += sum(e.steps * e.dt for e in episodes)
@@ -162,15 +162,18 @@ def demonstrations(row: Row, budget: Budget, contract: str) -> list[EpisodeData]
 
 
 def collect_round(
-    row: Row, budget: Budget, contract: str, station: Station, checkpoint: Path, number: int
+    row: Row, budget: Budget, contract: str, station: Station, checkpoint: Path, number: int, successes: int
 ) -> list[EpisodeData]:
-    """Return supervised episodes of the policy until the round's share of the budget is spent."""
+    """Return supervised episodes of the policy until the round's share of the budget is spent.
+
+    `successes`: those of the rounds before, which what `budget` allows of them up to this round includes.
+    """
     runtime = load(str(checkpoint), contract)
     human = HUMANS[row.human]
     episodes: list[EpisodeData] = []
-    spent, good = 0.0, 0
+    spent, good = 0.0, successes
     while spent < budget.interaction / budget.rounds and not (
-        budget.successes and good >= budget.successes / budget.rounds
+        budget.successes and good >= number * budget.successes / budget.rounds
     ):
         seed = row.seeds(number) + len(episodes)
         episodes.append(run_episode(station, seed, runtime, "supervise", human, observe=budget.observe))
@@ -188,8 +191,14 @@ def improve(
     row: Row,
     contract: str,
     say: Say,
+    *,
+    new_critic: bool = False,
+    notes: list[str] | None = None,
 ) -> Path:
-    """Run one iteration of a method and return the checkpoint it published to `root`."""
+    """Run one iteration of a method and return the checkpoint it published to `root`.
+
+    `new_critic`: that of `start` does not go on learning. The job's notes are added to `notes`.
+    """
     robot = load_contract(contract)
     hyper = hyper_of(method, {"threads": 1, "seed": row.seed} | overrides, robot)
     torch.manual_seed(hyper.seed)
@@ -197,7 +206,10 @@ def improve(
     job = Job(robot, replay, hyper, _progress(row, method, say))
     if start is not None:
         job.start_from(load_models(start, robot))
+        job.critic = None if new_critic else job.critic
     learned = find_method(method)(job)
+    if notes is not None:
+        notes += job.notes
     return publish(root, method, learned, hyper, robot, start.name if start else "")
 
 

@@ -24,18 +24,23 @@ def yardsticks(rows: Rows) -> Rows:
 def times_to_yardstick(group: Rows) -> Rows:
     """Of each method of one task and person: robot time (s) after which the mean over seeds is what RECAP ends with.
 
-    `share` is of RECAP's own robot time; 0.5 is half the interaction. Both None if never. Empty without a run of RECAP.
-    Success is measured after each round only, so the time is that of the first round that ends as well or better.
+    Only the seeds that the method and RECAP both have are looked at (`seeds`), for their starts differ; a method that
+    shares none is left out. `share` is of RECAP's own robot time; 0.5 is half the interaction. Both None if never.
+    Empty without a run of RECAP. Success is measured after each round only, so the time is that of the first round that
+    ends as well or better.
     """
     methods = grouped(group, "method")
-    if (YARDSTICK,) not in methods:
-        return []
-    goal, whole = (_means(methods[YARDSTICK,])[-1][k] for k in (1, 0))
+    yardstick = {row["seed"]: row for row in methods.get((YARDSTICK,), [])}
     found: Rows = []
     for (method,), runs in methods.items():
-        spent = next((spent for spent, success in _means(runs) if success >= goal), None)
+        mine = sorted((row for row in runs if row["seed"] in yardstick), key=lambda row: row["seed"])
+        if not mine:
+            continue
+        seeds = [row["seed"] for row in mine]
+        whole, goal = _means([yardstick[seed] for seed in seeds])[-1]
+        spent = next((spent for spent, success in _means(mine) if success >= goal), None)
         share = None if spent is None else spent / whole
-        found.append({"method": method, "goal": goal, "interaction_s": spent, "share": share})
+        found.append({"method": method, "seeds": seeds, "goal": goal, "interaction_s": spent, "share": share})
     return found
 
 
