@@ -128,7 +128,8 @@ def test_the_table_has_the_best_first_and_pairs_the_others_with_it():
         {"method": "b", "good": {"1": [1, 1, 0, 0]}},
     ]
     facts = {"hardware": "a machine", "revision": "0123456789abcdef", "episodes": 4, "runs": ["r0", "r1"]}
-    facts |= {"critic": "kept"}
+    facts |= {"critic": "kept", "overrides": {"actor_steps": 90}}
+    assert "on top of the run's own: {'actor_steps': 90}." in markdown(rows, facts)
     lines = [line for line in markdown(rows, facts).splitlines() if line.startswith(("| a", "| b"))]
     assert [line.split(" | ")[:2] for line in lines] == [["| a", "8"], ["| b", "1"], ["| a", "1"]]
     assert "| 0.875 (" in lines[0] and "| 0.75, 1.00 |" in lines[0] and lines[0].endswith("|  | 0.50, 0.25, -0.12 |")

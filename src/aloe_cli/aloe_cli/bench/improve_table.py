@@ -44,6 +44,7 @@ def markdown(rows: Rows, facts: dict[str, Any]) -> str:
         "",
         f"{facts['episodes']} episodes for each run, the same starts. Data and policy before the step:",
         f"{', '.join(facts['runs'])}. Critics: {CRITICS[facts['critic']]}.",
+        f"Hyperparameters on top of the run's own: {facts['overrides'] or 'none'}.",
         "",
         "| method | chunks sampled | success (95 %) | by run | less than the best (95 %, paired) "
         "| critic: Spearman, ECE, bias |",
