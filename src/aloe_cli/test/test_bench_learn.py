@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from aloe_cli.bench.learning import plan, row
+from aloe_core.episode.data import Outcome
 from cli_tools import aloe
 
 TINY = {
@@ -43,9 +46,9 @@ def test_methods_are_compared_and_what_was_run_is_not_run_again(run, tmp_path):
     assert [row["method"] for row in result["rows"]] == ["hg_dagger", "aloe_select+distilled+priors"]
     assert [row["critic"] is None for row in result["rows"]] == [True, False]
     assert result["rows"][1]["overrides"] == {"prior_scale": 0.3, "long_chunk": 16}
-    for row in result["rows"]:
-        assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= row.keys()
-        before, after = row["curve"]
+    for one in result["rows"]:
+        assert {"task", "method", "seed", "final_success", "successes_per_hour", "intervention_rate"} <= one.keys()
+        before, after = one["curve"]
         assert before["interaction_s"] == 0 and after["interaction_s"] >= 3
         assert (before["episodes"], after["episodes"]) == (1, 2)
     warm = [row["curve"][0] for row in result["rows"]]
@@ -101,3 +104,15 @@ def test_runs_do_not_outlive_a_benchmark_that_was_killed(tmp_path):
         process.kill()
         process.communicate()
     assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_successes_are_limited_over_all_rounds(monkeypatch):
+    """Ten in three rounds are 4, 3 and 3."""
+    won = SimpleNamespace(steps=1, dt=0.1, outcome=Outcome.SUCCESS)
+    monkeypatch.setattr(row, "load", lambda *_: None)
+    monkeypatch.setattr(row, "run_episode", lambda *_, **__: won)
+    one, budget = plan.Row("sorting", "easy", "aloe", "average", 0), plan.Budget(successes=10, rounds=3)
+    counts: list[int] = []
+    for number in (1, 2, 3):
+        counts.append(len(row.collect_round(one, budget, CONTRACT, None, Path(), number, sum(counts))))
+    assert counts == [4, 3, 3]
