@@ -97,7 +97,7 @@ def test_no_request_file_is_left_behind(tmp_path, monkeypatch):
 
 def test_the_child_dies_with_its_parent(tmp_path):
     script = (
-        "import json, sys\nfrom aloe_critic.child import ENVIRONMENT, TrainingChild\n"
+        "import json, sys\nfrom aloe_critic.child import TrainingChild\n"
         "child = TrainingChild(json.loads(sys.argv[1]), module='fake_trainer')\n"
         "[print(event['phase'], flush=True) for event in child.events()]\n"
     )

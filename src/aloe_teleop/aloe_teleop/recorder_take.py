@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -283,4 +284,5 @@ class Take:
         step = self._decode_step(item.data)
         if step.episode_id == self.labels.episode_id and step.source != Source.RESET:
             stamp = stamps.to_ns(step.header.stamp)
-            self._steps.append(Driven(stamp, step.source == Source.HUMAN, step.policy_version))
+            version = sys.intern(step.policy_version)  # one string for all steps, however long the take
+            self._steps.append(Driven(stamp, step.source == Source.HUMAN, version))

@@ -157,7 +157,8 @@ def measure(
             notes: list[str] = []
             checkpoint = _step(name, replay, line, root, row, budget, critic, contract, notes)
             result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name}
-            result |= {"after": checkpoint.name, "revision": git_revision(), "notes": notes, "good": {}, "critic": {}}
+            result |= {"after": checkpoint.name, "revision": git_revision() or "unknown", "notes": notes}
+            result |= {"good": {}, "critic": {}}
         checkpoint = root / result["after"]
         judged = load_models(checkpoint, load_contract(contract)).critic is not None
         own = {1, learning.candidates(checkpoint)}
