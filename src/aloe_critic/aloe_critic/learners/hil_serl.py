@@ -77,8 +77,13 @@ class SoftActorCritic:
         assert isinstance(policy.head, GaussianHead)
         self.job, self.policy, self.critic, self.table = job, policy, critic, table
         self.head = policy.head
-        self.on = job.device
         self.draw = drawing(job.replay, table.windows, job.hyper, rows, human_share=job.hyper.human_share or 0.5)
+        w, self.on = table.windows, job.device
+        self.obs, self.after, self.reward, self.discount = (
+            t.to(self.on) for t in (w.obs, w.next_obs, w.reward, w.discount)
+        )
+        self.ran, self.person = w.plan_length.to(self.on), (w.source == int(Source.HUMAN)).float().to(self.on)
+        self.state = table.state.to(self.on)
         self.executed = data_tokens(policy, critic, table)
         self.fitting = CriticFit(critic, job.hyper)
         # Knots that move the scored steps; interpolation reaches one knot beyond them.
@@ -99,7 +104,7 @@ class SoftActorCritic:
             modules = {"critic": self.critic, "target": self.fitting.target}
 
             def loss(_step: int) -> Tensor:
-                return self.critic_loss(self.draw(hyper.critic_batch))
+                return self.critic_loss(self.draw(hyper.critic_batch).to(self.on))
 
             self.job.loop.run(
                 Phase(
@@ -143,10 +148,9 @@ class SoftActorCritic:
 
     def loss(self, _step: int) -> Tensor:
         """Critic, actor and temperature losses, none of which reaches the others' weights."""
-        pick = self.draw(self.job.hyper.critic_batch)
-        here = self.table.windows.obs[pick]
+        pick = self.draw(self.job.hyper.critic_batch).to(self.on)
+        here = self.obs[pick]
         log_density, tokens = self.act(here)
-        here = here.to(self.on)
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
         # The mean of the heads, as in RLPD's and SERL's code; the least of them is for targets.
         q = functional_call(self.critic, frozen, (self.table.z[here], tokens)).mean(0).squeeze(-1)
@@ -157,21 +161,17 @@ class SoftActorCritic:
 
     def critic_loss(self, pick: Tensor) -> Tensor:
         """Regression of windows `pick` on r + discount Q(s', a'), a' a fresh chunk of the actor."""
-        w, z = self.table.windows, self.table.z
-        after, reward, discount = (t[pick].to(self.on) for t in (w.next_obs, w.reward, w.discount))
+        z, after = self.table.z, self.after[pick]
         with torch.no_grad():
-            _, tokens = self.act(w.next_obs[pick])
-            y = td_target(reward, discount, self.fitting.target(z[after], tokens))
-        here = pick.to(self.on)
-        self.batch.update(
-            window=pick, z=z[w.obs[pick].to(self.on)], chunk=self.executed[here], y=y.clamp(self.least, 0.0)
-        )
+            _, tokens = self.act(after)
+            y = td_target(self.reward[pick], self.discount[pick], self.fitting.target(z[after], tokens))
+        y = y.clamp(self.least, 0.0)
+        self.batch.update(window=pick, z=z[self.obs[pick]], chunk=self.executed[pick], y=y)
         return self.fitting.loss(self.batch["z"], self.batch["chunk"], self.batch["y"])
 
     def act(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh chunks at observation rows: log density of their scored knots [B], critic tokens [B, 1, D]."""
-        state = self.table.state[rows].to(self.on)
-        z = self.table.z[rows.to(self.on)]
+        state, z = self.state[rows], self.table.z[rows]
         x, log_density = self.head.rsample(z, self.head.draw(len(rows), self.table.state).to(self.on))
         chunks = self.policy.decode_actions(x.view(len(rows), 1, self.policy.knots, -1), state)
         length = torch.full((len(rows),), self.critic.config.steps, device=self.on)
@@ -180,13 +180,10 @@ class SoftActorCritic:
 
     def imitation(self, pick: Tensor) -> Tensor:
         """Error of cloning: of knots that the critic does not see, and with less weight of a person's that it sees."""
-        w, obs = self.table.windows, self.table.windows.obs[pick]
-        data = self.policy.encode_actions(w.chunk[pick].to(self.on), self.table.state[obs].to(self.on))
-        ran = (self.policy.rows[None] < w.plan_length[pick].to(self.on)[:, None])[..., None].expand_as(data).flatten(1)
-        person = (w.source[pick] == int(Source.HUMAN)).float()[:, None].to(self.on)
-        z = self.table.z[obs.to(self.on)]
-        unseen = self.head.loss(z, data.flatten(1), ran * (1 - self.scored)).mean()
-        return (
-            unseen
-            + self.job.hyper.serl_imitation * self.head.loss(z, data.flatten(1), ran * self.scored * person).mean()
-        )
+        chunk, obs = self.table.windows.chunk[pick.cpu()].to(self.on), self.obs[pick]
+        data = self.policy.encode_actions(chunk, self.state[obs]).flatten(1)
+        ran = (self.policy.rows[None] < self.ran[pick][:, None]).repeat_interleave(chunk.shape[-1], 1)
+        z, person = self.table.z[obs], self.person[pick][:, None]
+        unseen = self.head.loss(z, data, ran * (1 - self.scored)).mean()
+        seen = self.head.loss(z, data, ran * self.scored * person).mean()
+        return unseen + self.job.hyper.serl_imitation * seen
