@@ -181,24 +181,39 @@ def test_two_processes_fit_the_critic_that_one_does(bags, tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=2e-2, atol=2e-3, err_msg=name)
 
 
-def test_the_default_method_killed_in_its_last_phase_goes_on_bit_for_bit(bags, tmp_path):
-    few = TINY | {"critic_width": 16, "critic_batch": 16, "bank": 4, "value_samples": 4}
+@pytest.mark.parametrize(
+    ("before", "method", "ended", "last"),
+    [
+        (["bc"], "aloe_takeover", ["critic", "actor", "actor, head"], "critic on new policy"),
+        # V is not part of a checkpoint: one that goes on begins with a phase more.
+        (
+            ["bc", "iql"],
+            "iql",
+            ["value of the critic so far", "critic and value", "actor", "actor, head"],
+            "critic on new features",
+        ),
+    ],
+)
+def test_a_method_killed_in_its_last_phase_goes_on_bit_for_bit(bags, tmp_path, before, method, ended, last):
+    few = TINY | {"critic_width": 16, "critic_batch": 16, "bank": 4, "value_samples": 4, "value_steps": 10}
     few |= {"critic_steps": 10, "actor_steps": 2, "actor_head_steps": 10, "refresh_steps": 200}
     asked = {}
     for out in (tmp_path / "whole", tmp_path / "killed"):
-        train(request(bags, out))
-        asked[out.name] = TrainRequest([str(bags)], str(out), CONTRACT, overrides=few)
+        for earlier in before:
+            train(request(bags, out, method=earlier, overrides=few))
+        asked[out.name] = TrainRequest([str(bags)], str(out), CONTRACT, method=method, overrides=few)
     train(asked["whole"])
     process = start(asked["killed"])
-    wait_for(process, "critic on new policy", 20)
+    wait_for(process, last, 20)
     process.kill()
     process.wait()
-    assert not (tmp_path / "killed" / "v0002-aloe_takeover").exists()
+    version = f"v{len(before) + 1:04d}-{method}"
+    assert not (tmp_path / "killed" / version).exists()
     seen = []
     train(asked["killed"], lambda phase, *_: seen.append(phase))
     # A phase that had ended is told once, where it ended.
-    assert [seen.count(phase) for phase in ("critic", "actor", "actor, head")] == [1, 1, 1]
-    assert seen.count("critic on new policy") > 10
+    assert [seen.count(phase) for phase in ended] == [1] * len(ended)
+    assert seen.count(last) > 10
     for file in ("model.safetensors", "critic.safetensors"):
-        whole, again = (load_file(tmp_path / way / "v0002-aloe_takeover" / file) for way in asked)
+        whole, again = (load_file(tmp_path / way / version / file) for way in asked)
         assert all(np.array_equal(whole[name], again[name]) for name in whole), file
