@@ -6,26 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from aloe_core.errors import AloeError
+from aloe_policy.remote.lerobot import command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="policy-server --lerobot --train")
-    parser.add_argument("--policy", type=Path, required=True, help="folder that LeRobot, or this server, saved")
+    parser = command.make_parser("policy-server --lerobot --train", "folder that LeRobot, or this server, saved")
     parser.add_argument("--train", required=True, help="expert or lora")
     parser.add_argument("--rank", type=int, default=16, help="of adapters")
     parser.add_argument("--out", type=Path, required=True, help="folder of versions")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    try:
-        _serve(given)
-    except AloeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command.run(parser, _serve)
 
 
 def _serve(given: argparse.Namespace) -> None:

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from aloe_core.errors import AloeError
+from aloe_policy.remote.lerobot import command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="policy-server --lerobot")
-    parser.add_argument("--policy", type=Path, required=True, help="folder that LeRobot saved")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = command.make_parser("policy-server --lerobot", "folder that LeRobot saved")
     parser.add_argument("--code", choices=("lerobot", "graph"), default="lerobot", help="graph: fast, on a GPU")
-    given = parser.parse_args()
-    try:
-        _serve(given)
-    except AloeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command.run(parser, _serve)
 
 
 def _serve(given: argparse.Namespace) -> None:
