@@ -147,7 +147,7 @@ GOLDEN = {
     "iql": {"critic_loss": 2.59443, "advantage_human": -0.41213, "actor_loss": 2.25643},
     "mc": {"critic_loss": 8.26555, "q_mean": -2.00446, "actor_loss": 3.0454, "critic_loss_new_policy": 11.49453},
     "qc": {"actor_loss": 9.03793, "critic_loss": 1.58603, "q_mean": -1.9479},
-    "hil_serl": {"loss": 14.66287, "temperature": 0.00999},
+    "hil_serl": {"loss": 92.67648, "temperature": 0.00999},
 }
 
 
