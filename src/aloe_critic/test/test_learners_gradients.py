@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -108,6 +110,22 @@ def test_actor_of_sac_follows_the_critic_and_does_not_move_it():
     assert all(torch.equal(a, b) for a, b in zip(with_actor, gradients(False), strict=True))
     # Knots 0 and 5 (and the last, by interpolation) move the 5 steps that the critic sees.
     assert sac.scored.view(policy.knots, 2)[:, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_only_what_a_person_did_pulls_at_the_scored_knots_of_sac():
+    job = job_of(reach_episode(CONTRACT, 0), reach_episode(CONTRACT, 1, source=Source.POLICY))
+    policy, table, critic = table_of(job)
+    sac = SoftActorCritic(job, gaussian(policy), critic, table, torch.arange(16))
+    human = table.windows.source == int(Source.HUMAN)
+
+    def error(rows, pull):
+        sac.job = replace(job, hyper=job.hyper.model_copy(update={"serl_imitation": pull}))
+        pick = rows.nonzero().squeeze(1)
+        return sac.imitation(pick, table.windows.chunk[pick]).item()
+
+    assert error(~human, 30.0) == error(~human, 0.0) > 0
+    one = error(human, 1.0) - error(human, 0.0)
+    assert one > 0 and error(human, 30.0) - error(human, 0.0) == pytest.approx(30 * one, rel=1e-4)
 
 
 def test_a_new_critic_of_sac_is_fitted_before_the_actor_moves():

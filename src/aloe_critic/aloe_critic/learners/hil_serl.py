@@ -148,7 +148,9 @@ class SoftActorCritic:
 
     def loss(self, _step: int) -> Tensor:
         """Critic, actor and temperature losses, none of which reaches the others' weights."""
-        pick = self.draw(self.job.hyper.critic_batch).to(self.on)
+        drawn = self.draw(self.job.hyper.critic_batch)
+        chunk = self.table.windows.chunk[drawn].to(self.on)  # stays on the CPU: overlapping windows are large
+        pick = drawn.to(self.on)
         here = self.obs[pick]
         log_density, tokens = self.act(here)
         frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
@@ -157,7 +159,7 @@ class SoftActorCritic:
         alpha = self.temperature[0].exp()
         actor_loss = (alpha.detach() * log_density - q).mean()
         temperature_loss = -(alpha * (log_density.detach() + self.entropy)).mean()
-        return self.critic_loss(pick) + actor_loss + temperature_loss + self.imitation(pick)
+        return self.critic_loss(pick) + actor_loss + temperature_loss + self.imitation(pick, chunk)
 
     def critic_loss(self, pick: Tensor) -> Tensor:
         """Regression of windows `pick` on r + discount Q(s', a'), a' a fresh chunk of the actor."""
@@ -178,9 +180,10 @@ class SoftActorCritic:
         tokens = self.critic.encode(chunks, state * self.policy.relative, length)
         return (log_density * self.scored).sum(-1), tokens
 
-    def imitation(self, pick: Tensor) -> Tensor:
-        """Error of cloning: of knots that the critic does not see, and with less weight of a person's that it sees."""
-        chunk, obs = self.table.windows.chunk[pick.cpu()].to(self.on), self.obs[pick]
+    def imitation(self, pick: Tensor, chunk: Tensor) -> Tensor:
+        """Error of cloning `chunk` [B, H, A] of windows `pick`: of knots that the critic does not see, and, times
+        `serl_imitation`, of those of a person's chunks that it sees."""
+        obs = self.obs[pick]
         data = self.policy.encode_actions(chunk, self.state[obs]).flatten(1)
         ran = (self.policy.rows[None] < self.ran[pick][:, None]).repeat_interleave(chunk.shape[-1], 1)
         z, person = self.table.z[obs], self.person[pick][:, None]
