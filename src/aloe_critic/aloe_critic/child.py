@@ -20,10 +20,12 @@ from aloe_core.errors import AloeError
 
 _PR_SET_PDEATHSIG = 1
 ENVIRONMENT = {
-    # The robot's other processes share the cores: threads must sleep, not spin, while they wait.
+    # Threads spin for about a millisecond before they sleep: woken for every small product, two are slower than one. No
+    # longer, for the robot's other processes may share the cores (docs/results/updates.md).
     "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "20000",
     # Every step needs the memory of the one before again; given back and fetched anew it costs an eighth of the time.
-    # `./aloe train` sets the same.
+    # `./aloe train` sets the last three.
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }

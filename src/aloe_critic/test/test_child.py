@@ -58,8 +58,8 @@ def test_memory_is_kept_between_steps(tmp_path):
     assert last["result"]["metrics"]["faults"] < 2 * (64 << 20) / page
 
 
-@pytest.mark.parametrize("name", [name for name in ENVIRONMENT if name.startswith("MALLOC_")])
-def test_a_training_by_hand_keeps_as_much(name):
+@pytest.mark.parametrize("name", [name for name in ENVIRONMENT if name != "OMP_WAIT_POLICY"])
+def test_a_training_by_hand_has_the_same(name):
     entry = Path(__file__).parents[3] / "aloe"
     assert f"{name}=${{{name}:-{ENVIRONMENT[name]}}}" in entry.read_text()
 

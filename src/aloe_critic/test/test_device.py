@@ -8,7 +8,7 @@ import torch
 from aloe_core.errors import AloeError
 from aloe_critic.hyper import make_hyper
 from aloe_critic.learners import METHODS, OWN, method
-from aloe_critic.precision import device_of
+from aloe_critic.precision import autocast, device_of
 from aloe_policy.runtime import load_models
 from pretend_gpu import DEVICE, Gpu, OnGpu
 from test_learners_all import CONTRACT, clone, episodes, job_of
@@ -79,3 +79,14 @@ def test_a_device_that_is_not_there_is_one_sentence(device, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(AloeError, match=words):
         device_of(make_hyper({"device": device}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "tiles", "bfloat16"),
+    [("auto", True, True), ("auto", False, False), ("bfloat16", False, True), ("float32", True, False)],
+)
+def test_bfloat16_is_used_on_a_cpu_with_amx_alone_unless_it_is_asked_for(asked, tiles, bfloat16, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    with autocast(make_hyper({"precision": asked})):
+        assert torch.is_autocast_enabled("cpu") == bfloat16
