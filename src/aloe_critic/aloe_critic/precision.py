@@ -31,6 +31,6 @@ def autocast(hyper: Hyper) -> torch.autocast:
 
 
 def _pays(hyper: Hyper, device: str) -> bool:
-    # On a CPU only tiles (AMX) are faster than float32. AVX-512's instructions alone make products of these sizes half as
-    # fast (measured on a Xeon with AVX512_BF16), and emulated, without either, an encoder's step takes ten times as long.
+    # On a CPU only tiles (AMX) are faster than float32. AVX-512's instructions alone make products of these sizes half
+    # as fast (measured on a Xeon with AVX512_BF16); emulated, without either, an encoder's step takes 10 times as long.
     return hyper.precision == "auto" and (device == "cuda" or torch.cpu._is_amx_tile_supported())
