@@ -37,7 +37,9 @@ def improve(learned, folder, *words):
 @pytest.mark.slow
 def test_methods_step_from_the_same_policy_and_choosing_is_measured_apart(run, learned, tmp_path):
     words = ("--runs", KEY, "--methods", "hg_dagger,aloe_select+n4,recap", "--json")
-    rows = result(aloe(*improve(learned, tmp_path, *words)))["rows"]
+    done = aloe(*improve(learned, tmp_path, *words))
+    rows = result(done)["rows"]
+    assert f"{KEY}: 0, " in done.stderr and "runs: 1/1, " in done.stderr, "an hour's work says how far it is"
     assert [row["method"] for row in rows] == ["hg_dagger", "aloe_select+n4", "recap"]
     assert [list(row["good"]) for row in rows] == [["1"], ["1", "4"], ["1"]]
     assert {row["before"] for row in rows} == {"v0002-hg_dagger"}

@@ -28,7 +28,9 @@ def short(monkeypatch):
 
 
 def test_play_data_is_that_of_its_seed_and_is_kept(short, tmp_path):
-    first = ogbench_data.play("double", 2, tmp_path / "a")
+    made: list[int] = []
+    first = ogbench_data.play("double", 2, tmp_path / "a", made.append)
+    assert made == [1, 2]
     again = ogbench_data.play("double", 1, tmp_path / "b")
     assert first.observations.shape == (2, 30, 37) and first.actions.shape == (2, 30, 5)
     assert np.array_equal(first.observations[:1], again.observations)

@@ -7,10 +7,12 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Queue
 from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
@@ -20,6 +22,7 @@ from aloe_cli import paths
 from aloe_cli.bench.hardware import learned_on
 from aloe_cli.bench.improve_table import write
 from aloe_cli.bench.learning import row as learning
+from aloe_cli.bench.learning.messages import shown
 from aloe_cli.bench.learning.plan import Budget, Row, once
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
@@ -118,11 +121,13 @@ def improve(
     )
     workers = min(processes or len(os.sched_getaffinity(0)), len(rows))
     spawn = get_context("spawn")
-    with single_threaded(), Stages() as stages, ProcessPoolExecutor(workers, spawn, follow_parent) as pool:
-        futures = [pool.submit(one, row, learned=str(learned.resolve()), work=str(work.resolve())) for row in rows]
-        for done, future in enumerate(as_completed(futures), 1):
-            found += future.result()
-            stages.show("runs", done, len(rows), "")
+    with single_threaded(), Stages() as stages, shown(stages) as messages:
+        one = functools.partial(one, learned=str(learned.resolve()), work=str(work.resolve()), messages=messages)
+        with ProcessPoolExecutor(workers, spawn, follow_parent) as pool:
+            futures = [pool.submit(one, row) for row in rows]
+            for done, future in enumerate(as_completed(futures), 1):
+                found += future.result()
+                stages.show("runs", done, len(rows), "")
     found = _common(sorted(found, key=lambda one: (one["seed"], methods.split(",").index(one["method"]))))
     del facts["learned"]  # a path of this machine, of no use to others
     write(found, facts, out)
@@ -141,9 +146,14 @@ def measure(
     contract: str,
     learned: str,
     work: str,
+    messages: Queue[str],
 ) -> list[dict[str, Any]]:
     """Return a result per method for one run; each measurement is kept in `work`/rows as soon as it is there."""
     found, replay = [], None
+
+    def say(what: str) -> None:
+        messages.put(f"{row.key}: {what}")
+
     run = Path(learned) / "runs" / row.key
     curve = json.loads((Path(learned) / "rows" / f"{row.key}.json").read_text())["curve"]
     line = [run / point["checkpoint"] for point in curve[:-1]]  # the step starts from the last; recap refits the first
@@ -154,8 +164,9 @@ def measure(
         if not result.get("after") or not (root / result["after"]).is_dir():
             if replay is None:
                 replay = _data(row, budget, contract, run, curve)
+                say("episodes made again")
             notes: list[str] = []
-            checkpoint = _step(name, replay, line, root, row, budget, critic, contract, notes)
+            checkpoint = _step(name, replay, line, root, row, budget, critic, contract, notes, messages.put)
             result = {"run": row.key, "seed": row.seed, "method": name, "before": line[-1].name}
             result |= {"after": checkpoint.name, "revision": git_revision() or "unknown", "notes": notes}
             result |= {"good": {}, "critic": {}}
@@ -165,6 +176,7 @@ def measure(
         wanted = [str(n) for n in sorted(set(counts) or own if judged else {1})]
         for count in wanted:
             if count not in result["good"]:
+                say(f"{name}, measured with {count} chunks" if judged else f"{name}, measured")
                 driven = _drive(row, budget, contract, checkpoint, int(count), episodes)
                 result["good"][count] = [int(e.outcome == Outcome.SUCCESS) for e in driven]
                 result["critic"][count] = learning.calibration(checkpoint, contract, driven)
@@ -209,6 +221,7 @@ def _step(
     critic: Critic,
     contract: str,
     notes: list[str],
+    say: Callable[[str], None],
 ) -> Path:
     """Return what a method with its variants makes of the last checkpoint of a line, in a folder that has the line.
 
@@ -228,7 +241,7 @@ def _step(
         budget.overrides | changes,
         row,
         contract,
-        lambda _: None,
+        say,
         new_critic=critic == "new",
         notes=notes,
     )

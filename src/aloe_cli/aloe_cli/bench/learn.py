@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import get_context
-from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Queue
 from typing import Annotated, Any, cast, get_args
@@ -20,6 +17,7 @@ import yaml
 from aloe_cli import paths
 from aloe_cli.bench.hardware import learned_on
 from aloe_cli.bench.learning import plan, row, table
+from aloe_cli.bench.learning.messages import shown
 from aloe_cli.bench.learning.plan import Observe
 from aloe_cli.command import VerbApp
 from aloe_cli.overrides import parse
@@ -126,12 +124,7 @@ def _run_all(
     asked: list[plan.Row], limits: plan.Budget, robot: str, work: Path, processes: int
 ) -> list[dict[str, Any]]:
     """Return a result per row; what fails ends the benchmark, and the runs that finished are kept."""
-    manager = SyncManager()
-    manager.start(follow_parent)
-    with single_threaded(), manager, Stages() as stages:
-        messages: Queue[str] = manager.Queue()
-        listener = threading.Thread(target=_listen, args=(messages, stages), daemon=True)
-        listener.start()
+    with single_threaded(), Stages() as stages, shown(stages) as messages:
         with ProcessPoolExecutor(min(processes, len(asked)), get_context("spawn"), follow_parent) as pool:
             try:
                 first = {r.warm_key: r for r in asked}  # the methods share a warm start, so it comes before them
@@ -145,20 +138,11 @@ def _run_all(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        messages.put("")
-        listener.join()
         return [future.result() for future in futures]
 
 
 def _call(function: Any, one: plan.Row, *, messages: Queue[str], limits: plan.Budget, robot: str, work: str) -> Any:
     return function(one, limits, robot, work, messages.put)
-
-
-def _listen(messages: Queue[str], stages: Stages) -> None:
-    with suppress(EOFError):  # the benchmark ended by an error, which is told elsewhere
-        while message := messages.get():
-            key, _, what = message.partition(": ")
-            stages.show(key, 0, None, what)
 
 
 def _same_budget(work: Path, limits: plan.Budget, robot: str) -> None:

@@ -21,8 +21,11 @@ _CUBES_START = 14  # entry of qpos where the cubes begin: arm and gripper come f
 _CUBE_SIZE = 7  # position and quaternion
 
 
-def play(cubes: str, episodes: int, folder: Path, advance: Callable[[int], None] = lambda n: None) -> Episodes:
-    """Return `episodes` play episodes of cube-`cubes`, of `folder` as far as they are there; `advance` gets counts."""
+def play(cubes: str, episodes: int, folder: Path, advance: Callable[[int], None] = lambda made: None) -> Episodes:
+    """Return `episodes` play episodes of cube-`cubes`, of `folder` as far as they are there.
+
+    `advance` gets how many there are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for index in range((episodes + SHARD - 1) // SHARD):
@@ -31,7 +34,7 @@ def play(cubes: str, episodes: int, folder: Path, advance: Callable[[int], None]
             _save(path, _collect(cubes, SHARD, seed=index))
         with np.load(path) as arrays:
             shards.append({name: arrays[name] for name in arrays.files})
-        advance(SHARD)
+        advance(min((index + 1) * SHARD, episodes))
     joined = {name: np.concatenate([shard[name] for shard in shards])[:episodes] for name in shards[0]}
     return Episodes(joined["observations"], joined["actions"], joined["cubes"])
 
