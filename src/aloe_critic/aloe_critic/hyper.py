@@ -77,7 +77,7 @@ class Hyper(BaseModel):
     critic_batch: int = Field(256, ge=1)
     critic_lr: float = Field(3e-4, gt=0)  # the paper's 3e-5 is for a Transformer over a million steps
     tau: float = Field(0.01, gt=0, le=1)  # Polyak step of the target; the paper's 0.005 needs more steps
-    target: Literal["min", "mean", "own"] = "min"  # aggregate over target heads
+    target: Literal["min", "quantile", "mean", "own"] = "min"  # aggregate over target heads
     # Of a new critic. A state from which nothing comes is worth `never` = -1 a step for ever, which TD reaches by
     # gamma^h a backup, hundreds of them; success comes back along an episode in ten or twenty. So begin with never.
     initial_value: Literal["never", "middle"] = "never"

@@ -71,9 +71,11 @@ def new_critic(policy: Judged, hyper: Hyper, table: ChunkTable, **changes: objec
 
 
 def aggregate(q: Tensor, how: str) -> Tensor:
-    """Ensemble [K, ...] to [1 or K, ...]: the pessimistic minimum, the mean, or each head for itself."""
+    """Ensemble [K, ...] to [1 or K, ...]: the pessimistic minimum, lower quartile, mean, or each head for itself."""
     if how == "min":
         return q.min(0, keepdim=True).values
+    if how == "quantile":
+        return q.quantile(0.25, dim=0, keepdim=True)
     return q.mean(0, keepdim=True) if how == "mean" else q
 
 

@@ -37,7 +37,9 @@ VARIANTS: dict[str, Variant] = {
     # The lower bound
     "shared": Variant("one trunk under all heads, as in the paper", {"shared_trunk": True}),
     "priors": Variant("independent trunks with randomised priors (arXiv 1806.03335)", {"prior_scale": 0.3}),
-    "quantile": Variant("Q_pess: lower quartile of the heads", {"pessimism": "quantile"}),
+    "quantile": Variant(
+        "Q_pess and target are lower quartiles of the heads", {"pessimism": "quantile", "target": "quantile"}
+    ),
     "lcb": Variant("Q_pess: mean less a standard deviation", {"pessimism": "lcb"}),
     "mean": Variant("no pessimism: Q_pess and target are means of the heads", {"pessimism": "mean", "target": "mean"}),
     "own": Variant("each head has a target of its own", {"target": "own"}, BY_TD),

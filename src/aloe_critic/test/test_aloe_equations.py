@@ -58,6 +58,7 @@ def test_target_aggregates_and_sample_picks_are_what_their_names_say():
     reward, discount = torch.zeros(1), torch.ones(1)
     assert td_target(reward, discount, next_q, target="min", pick="mean").tolist() == [[-3.0]]
     assert td_target(reward, discount, next_q, target="mean", pick="max").tolist() == [[-1.0]]
+    assert td_target(reward, discount, next_q, target="quantile", pick="mean").tolist() == [[-2.375]]
     assert td_target(reward, discount, next_q, target="own", pick="mean").tolist() == [[-0.5], [-3.0]]
 
 

@@ -346,6 +346,7 @@ def test_refit_from_the_warm_start_does_not_touch_the_current_policy(warm):
         {"pessimism": "lcb"},
         {"pessimism": "quantile"},
         {"target": "own"},
+        {"target": "quantile"},
         {"target_samples": 3, "target_pick": "max"},
     ],
 )
