@@ -27,7 +27,13 @@ class Plan:
 FULL = Plan(
     "full",
     bc={"width_head": 256, "bc_steps": 300},
-    aloe={"actor_steps": 150, "actor_head_steps": 1200, "bank": 8},
+    aloe={
+        "critic_steps": 900,
+        "actor_steps": 120,
+        "actor_head_steps": 1000,
+        "refresh_steps": 450,
+        "bank": 8,
+    },
 )
 SMOKE = Plan(
     "smoke",
